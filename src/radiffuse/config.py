@@ -1,0 +1,213 @@
+"""Every setting and its default, with meaning, unit and bounds.
+
+A run is one document: a preset or a YAML file, and `--set section.field=value` over it. Unknown keys are refused,
+and the resolved document is stored beside whatever it made.
+"""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from radiffuse.errors import ConfigError
+
+PRESETS = resources.files("radiffuse") / "presets"
+
+
+class Settings(BaseModel):
+    """Frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SplitFractions(Settings):
+    """Shares of the patients; they add up to 1."""
+
+    train: float = Field(0.8, gt=0, le=1, description="Adapts the model.")
+    validation: float = Field(0.1, ge=0, lt=1, description="Trains the classifier that judges; never the model.")
+    test: float = Field(0.1, ge=0, lt=1, description="Held out from both: reference images for every metric.")
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train, validation and test must add up to 1, not {total:g}")
+        return self
+
+
+class IngestSettings(Settings):
+    """From a published layout to image-prompt shards."""
+
+    image_size_px: int = Field(512, ge=32, le=2048, multiple_of=8, description="Side of the stored square, pixels.")
+    view_positions: tuple[Literal["AP", "PA"], ...] = Field(("AP", "PA"), min_length=1, description="Frontal kinds.")
+    max_images: int | None = Field(None, ge=1, description="Images drawn at random by seed; None takes all.")
+    seed: int = Field(0, ge=0, description="Draws the images, the few-shot set and the split.")
+    splits: SplitFractions = SplitFractions()
+    few_shot_per_class: int = Field(5, ge=0, description="Images with no finding, and as many with only effusion.")
+    prompt_source: Literal["labels", "impression"] = Field(
+        "labels", description="Synthetic prompts from the labels, or the report's impression (MIMIC-CXR only)."
+    )
+    images_per_shard: int = Field(2048, ge=1, description="Images in one Arrow file.")
+
+
+class EncodeSettings(Settings):
+    """From image shards to the VAE's posterior means and standard deviations."""
+
+    batch_size: int = Field(16, ge=1, description="Images per VAE forward pass.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the VAE while it encodes.")
+
+
+class TrainSettings(Settings):
+    """One fine-tuning run."""
+
+    method: Literal["unet", "unet_text_encoder", "vae"] = Field("unet", description="What is trained.")
+    max_train_steps: int = Field(1000, ge=1, description="Optimizer steps.")
+    total_batch_size: int = Field(256, ge=1, description="Images per optimizer step, over all processes.")
+    train_batch_size: int = Field(8, ge=1, description="Images per process and micro-step.")
+    learning_rate: float = Field(5e-5, gt=0, le=1, description="Peak; RoentGen's 5e-5.")
+    lr_schedule: Literal["constant", "cosine", "linear"] = Field("constant", description="After the warm-up.")
+    lr_warmup_steps: int = Field(500, ge=0, description="Optimizer steps from 0 to the peak.")
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    adam_beta2: float = Field(0.999, ge=0, lt=1)
+    adam_epsilon: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm over all parameters.")
+    ema_decay: float | None = Field(None, gt=0, lt=1, description="Averages the weights that are exported; None: off.")
+    prompt_dropout_prob: float = Field(0.0, ge=0, le=1, description="Chance that a prompt becomes the empty string.")
+    snr_gamma: float | None = Field(None, gt=0, description="Min-SNR loss weight (Hang et al. 2023); None: off.")
+    kl_weight: float = Field(1e-6, ge=0, description="VAE only: weight of the KL term.")
+    precision: Literal["fp32", "bf16"] = Field("bf16", description="Autocast; master weights stay fp32.")
+    gradient_checkpointing: bool = Field(False, description="Trade a second forward pass for memory.")
+    nproc_per_node: int = Field(1, ge=1, description="Processes torchrun starts on this node, one per GPU.")
+    seed: int = Field(0, ge=0, description="Data order, noise, timesteps and dropout.")
+    checkpoint_every_steps: int = Field(500, ge=1, description="Optimizer steps between checkpoints.")
+    checkpoints_kept: int = Field(2, ge=1, description="Newest complete checkpoints that pruning leaves.")
+    log_every_steps: int = Field(10, ge=1, description="Optimizer steps between log lines and metric updates.")
+    dataloader_workers: int = Field(0, ge=0, description="Loader processes per training process; 0 loads in line.")
+    metrics_port: int | None = Field(None, ge=1, le=65535, description="Prometheus port of rank 0; None: off.")
+
+
+class SamplePrompt(Settings):
+    """A prompt, and what an image drawn from it should show."""
+
+    prompt: str = Field(max_length=1000)
+    pathologies: tuple[str, ...] = Field((), description="CheXpert names, such as 'Pleural Effusion'; empty: none.")
+
+
+class SampleSettings(Settings):
+    """Images from prompts."""
+
+    prompts: tuple[SamplePrompt, ...] = Field(
+        (
+            SamplePrompt(prompt="a photo of a lung xray"),
+            SamplePrompt(
+                prompt="a photo of a lung xray with a visible pleural effusion", pathologies=("Pleural Effusion",)
+            ),
+        ),
+        min_length=1,
+    )
+    samples_per_prompt: int = Field(100, ge=1)
+    baseline_samples_per_prompt: int = Field(100, ge=1, description="Drawn from the model before it was adapted.")
+    image_size_px: int = Field(512, ge=32, le=2048, multiple_of=8, description="Side of the drawn square, pixels.")
+    num_inference_steps: int = Field(75, ge=1, le=1000, description="PNDM steps.")
+    guidance_scale: float = Field(4.0, ge=1, le=50, description="1.0 is no guidance.")
+    batch_size: int = Field(8, ge=1, description="Images per U-Net call, before guidance doubles it.")
+    precision: Literal["fp32", "bf16"] = Field("bf16", description="Of the text encoder and the U-Net.")
+    nproc_per_node: int = Field(1, ge=1, description="Processes that share the prompts, one per GPU.")
+    seed: int = Field(0, ge=0, description="With the sample's number it alone decides an image's noise.")
+
+
+class EvaluateSettings(Settings):
+    """The judge."""
+
+    classifier_epochs: int = Field(8, ge=1)
+    classifier_batch_size: int = Field(64, ge=1)
+    classifier_learning_rate: float = Field(3e-3, gt=0, description="Peak of a one-cycle schedule.")
+    pathology: str = Field("Pleural Effusion", description="CheXpert name of what the classifier recognises.")
+    vae_images: int = Field(100, ge=1, description="Held-out images whose reconstruction is measured.")
+    samples_per_prompt_shown: int = Field(6, ge=1, description="Pictures per prompt in the report.")
+    seed: int = Field(0, ge=0)
+
+
+class RunConfig(Settings):
+    """A whole run."""
+
+    name: str = Field(pattern=r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$", description="A DNS label; part of every address.")
+    ingest: IngestSettings = IngestSettings()
+    encode: EncodeSettings = EncodeSettings()
+    train: TrainSettings = TrainSettings()
+    sample: SampleSettings = SampleSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+
+def preset_names() -> list[str]:
+    """Names that `load_config` takes in place of a path."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in PRESETS.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_config(source: str, overrides: tuple[str, ...] = ()) -> RunConfig:
+    """Resolve a run from a preset's name, a YAML file's path or a JSON document, with `section.field=value` over it.
+
+    Raises ConfigError that names the setting, what was found and what is allowed.
+    """
+    document = _read_document(source)
+    for override in overrides:
+        _apply_override(document, override)
+    try:
+        return RunConfig.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(_describe(error)) from error
+
+
+def _read_document(source: str) -> dict[str, Any]:
+    if source.lstrip().startswith("{"):
+        text, where = source, "the document given"
+    elif source in preset_names():
+        text, where = (PRESETS / f"{source}.yaml").read_text(encoding="utf-8"), f"preset {source}"
+    else:
+        try:
+            text, where = Path(source).read_text(encoding="utf-8"), source
+        except OSError as error:
+            presets = ", ".join(preset_names())
+            raise ConfigError(f"no configuration {source!r}: {error.strerror}; presets are {presets}") from error
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not valid YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{where} must hold settings by section, not {type(document).__name__}")
+    return document
+
+
+def _apply_override(document: dict[str, Any], override: str) -> None:
+    path, separator, value = override.partition("=")
+    if not separator:
+        raise ConfigError(f"--set takes section.field=value, not {override!r}")
+    *sections, field = path.strip().split(".")
+    for section in sections:
+        document = document.setdefault(section, {})
+        if not isinstance(document, dict):
+            raise ConfigError(f"--set {path}: {section} is a value, not a section")
+    document[field] = _parse_number(yaml.safe_load(value))
+
+
+def _parse_number(value: Any) -> Any:
+    """YAML 1.1 reads 1e-5 as text; people mean the number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _describe(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"]) or "the document"
+        found = "" if item["type"] in ("missing", "extra_forbidden") else f" (found {item['input']!r})"
+        what = "unknown setting" if item["type"] == "extra_forbidden" else item["msg"]
+        lines.append(f"{where}: {what}{found}")
+    return "; ".join(lines)

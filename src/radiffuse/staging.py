@@ -1,0 +1,136 @@
+"""Put a diffusers pipeline into the store: safetensors only, nothing unpickled, every digest recorded."""
+
+import hashlib
+import json
+import logging
+import re
+import tempfile
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from radiffuse.errors import DataError, StorageError
+from radiffuse.manifest import Manifest, digest_of
+from radiffuse.storage import Store
+
+logger = logging.getLogger(__name__)
+
+BASE_MODELS = ("tiny",)
+# What a text-to-image pipeline needs; the safety checker and its feature extractor know photographs, not radiographs.
+COMPONENTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
+WEIGHTS = ("text_encoder", "unet", "vae")
+HUB_PATTERNS = ["model_index.json", "README.md", *(f"{component}/*" for component in COMPONENTS)]
+FORMAT = 1
+
+
+def stage_model(store: Store, source: str, revision: str | None = None) -> Manifest:
+    """Stage a base model that ships with radiffuse ('tiny'), a diffusers folder, or a Hugging Face id at a revision.
+
+    The address is the digest of the files, so staging the same weights twice does nothing. Raises DataError when the
+    folder is not a diffusers text-to-image pipeline or has weights in another format than safetensors.
+    """
+    with tempfile.TemporaryDirectory(prefix="radiffuse-stage-") as scratch:
+        folder, name, origin = _resolve(source, revision, Path(scratch) / "hub")
+        files = _pipeline_files(folder)
+        staged = Path(scratch) / "staged"
+        for relative in files:
+            (staged / relative).parent.mkdir(parents=True, exist_ok=True)
+            (staged / relative).symlink_to((folder / relative).resolve())
+        _write_model_index(folder, staged)
+        digests = {relative: _sha256(staged / relative) for relative in (*files, "model_index.json")}
+        digest = digest_of(objects=digests, format=FORMAT)
+        uri = f"s3://models/{name}/{digest}"
+        found = store.find(uri)
+        if found is not None:
+            return found
+        weights_bytes = sum((staged / item).stat().st_size for item in files if item.endswith(".safetensors"))
+        manifest = Manifest(
+            kind="model",
+            name=name,
+            uri=uri,
+            digest=digest,
+            inputs={"origin": origin},
+            counts={"files": len(digests), "weights_bytes": weights_bytes},
+        )
+        logger.info("staging model=%s files=%d weights_bytes=%d", name, len(digests), weights_bytes)
+        return store.publish(manifest, staged, list(digests))
+
+
+def _resolve(source: str, revision: str | None, download: Path) -> tuple[Path, str, str]:
+    """The local folder, the model's name in the store, and where it came from."""
+    if source in BASE_MODELS:
+        return Path(str(resources.files("radiffuse") / "base_models" / source)), source, f"radiffuse:{source}"
+    folder = Path(source)
+    if folder.is_dir():
+        return folder, _slug(folder.resolve().name), f"folder:{folder.resolve().name}"
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+        raise DataError(
+            f"no model {source!r}: neither a folder here, nor a base model ({', '.join(BASE_MODELS)}), "
+            "nor a Hugging Face id such as CompVis/stable-diffusion-v1-4"
+        )
+    if revision is None:
+        raise DataError(f"{source} is on the hub, where branches move; name the commit with --revision")
+    return _download(source, revision, download), _slug(source.replace("/", "--")), f"hub:{source}@{revision}"
+
+
+def _download(source: str, revision: str, folder: Path) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        snapshot_download(
+            source, revision=revision, local_dir=folder, allow_patterns=HUB_PATTERNS, ignore_patterns=["*.bin", "*.ckpt"]
+        )
+    except RepositoryNotFoundError as error:
+        raise DataError(f"the hub has no {source}, or it is gated; set HF_TOKEN once you have accepted it") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise StorageError(
+            f"{source} at revision {revision} cannot be downloaded from the hub; "
+            "check the network and the revision, or stage a local folder instead"
+        ) from error
+    return folder
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60]
+
+
+def _pipeline_files(folder: Path) -> list[str]:
+    """Relative paths of everything to stage but model_index.json, sorted."""
+    if not (folder / "model_index.json").is_file():
+        raise DataError(f"{folder} holds no model_index.json; a diffusers pipeline folder is needed")
+    files: list[str] = []
+    for component in COMPONENTS:
+        if not (folder / component).is_dir():
+            raise DataError(f"{folder} has no {component}/; a Stable Diffusion pipeline has {', '.join(COMPONENTS)}")
+        files += _component_files(folder, component)
+    return sorted(files)
+
+
+def _component_files(folder: Path, component: str) -> list[str]:
+    paths = [path for path in (folder / component).iterdir() if path.is_file()]
+    # A name with a dot inside its stem is a variant (…fp16.safetensors); full precision is what training starts from.
+    weights = [path for path in paths if path.suffix == ".safetensors" and ".fp16" not in path.suffixes]
+    if component in WEIGHTS and not weights:
+        found = ", ".join(sorted(path.name for path in paths))
+        raise DataError(f"{folder / component} holds no full-precision safetensors, only {found}; convert it first")
+    others = [path for path in paths if path.suffix in (".json", ".txt")]
+    return [f"{component}/{path.name}" for path in (*weights, *others)]
+
+
+def _write_model_index(folder: Path, staged: Path) -> None:
+    """The pipeline's index without the parts that are not staged, so that diffusers loads the copy as it is."""
+    try:
+        index: dict[str, Any] = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{folder / 'model_index.json'} is not JSON: {error}") from error
+    for name, value in index.items():
+        if isinstance(value, list) and name not in COMPONENTS:
+            index[name] = [None, None]
+    index["requires_safety_checker"] = False
+    (staged / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
