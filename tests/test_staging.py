@@ -1,0 +1,86 @@
+"""Staging: a diffusers folder becomes a digest-addressed model, safetensors only."""
+
+import json
+from pathlib import Path
+
+import pytest
+from radiffuse.errors import DataError, StorageError
+from radiffuse.staging import stage_model
+from radiffuse.storage import Store
+from tests.tiny import tiny_pipeline
+
+
+@pytest.fixture(scope="module")
+def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pipelines") / "tiny-test"
+    tiny_pipeline(folder)
+    return folder
+
+
+def test_a_staged_folder_comes_back_as_a_pipeline_with_the_same_files(store: Store, pipeline_folder: Path) -> None:
+    manifest = stage_model(store, str(pipeline_folder))
+    copy = store.fetch_cached(manifest)
+    weights = "unet/diffusion_pytorch_model.safetensors"
+    assert (copy / weights).read_bytes() == (pipeline_folder / weights).read_bytes()
+    assert manifest.name == "tiny-test"
+
+
+def test_staging_the_same_weights_twice_gives_the_same_address(store: Store, pipeline_folder: Path) -> None:
+    assert stage_model(store, str(pipeline_folder)) == stage_model(store, str(pipeline_folder))
+
+
+def test_a_safety_checker_is_left_out_of_the_index(store: Store, pipeline_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "with-checker"
+    folder.mkdir()
+    for entry in pipeline_folder.iterdir():
+        (folder / entry.name).symlink_to(entry)
+    index = json.loads((pipeline_folder / "model_index.json").read_text())
+    (folder / "model_index.json").unlink()
+    index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    manifest = stage_model(store, str(folder))
+    staged = json.loads(store.get_bytes(f"{manifest.uri}/model_index.json"))
+    assert staged["safety_checker"] == [None, None]
+
+
+def test_pickled_weights_are_refused_by_name(store: Store, pipeline_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pickled"
+    folder.mkdir()
+    for entry in pipeline_folder.iterdir():
+        if entry.name != "unet":
+            (folder / entry.name).symlink_to(entry)
+    (folder / "unet").mkdir()
+    (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(DataError, match=r"no full-precision safetensors, only diffusion_pytorch_model\.bin"):
+        stage_model(store, str(folder))
+
+
+def test_a_folder_without_an_index_is_refused(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"model_index\.json"):
+        stage_model(store, str(tmp_path))
+
+
+def test_a_folder_without_a_vae_is_refused_by_name(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text("{}")
+    for component in ("scheduler", "text_encoder", "tokenizer", "unet"):
+        (tmp_path / component).mkdir()
+        (tmp_path / component / "model.safetensors").touch()
+    with pytest.raises(DataError, match="has no vae/"):
+        stage_model(store, str(tmp_path))
+
+
+def test_an_unknown_name_lists_what_is_accepted(store: Store) -> None:
+    with pytest.raises(DataError, match="nor a base model \\(tiny\\)"):
+        stage_model(store, "huge")
+
+
+def test_a_hub_id_needs_a_revision(store: Store) -> None:
+    with pytest.raises(DataError, match="name the commit with --revision"):
+        stage_model(store, "CompVis/stable-diffusion-v1-4")
+
+
+def test_an_unreachable_hub_is_one_clear_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(StorageError, match="cannot be downloaded from the hub"):
+        stage_model(store, "CompVis/stable-diffusion-v1-4", revision="133a221b8aa7292a167afc5127cb63fb5005638b")
