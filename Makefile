@@ -1,0 +1,44 @@
+# Every target sets up what it needs: .venv is made from requirements.lock by uv, which is fetched if it is not there.
+unexport PYTHONDONTWRITEBYTECODE # imports of torch and diffusers take three times as long without byte code
+UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .venv-uv/bin/uv)
+PYTHON := .venv/bin/python
+.PHONY: help setup demo test test-kill lint generate verify lock bench clean
+.DELETE_ON_ERROR:
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: .venv/.ready ## Make .venv from the lock file; at once when it is current
+
+demo: .venv/.ready ## Ten minutes on two cores: data, fine-tuning, samples and a report, in out/
+	@$(PYTHON) -m pipelines.demo --out out
+
+test: .venv/.ready ## All tests that need no accelerator and no cluster, with coverage
+	$(PYTHON) -m coverage erase && $(PYTHON) -m coverage run -m pytest && $(PYTHON) -m coverage combine -q && $(PYTHON) -m coverage report
+
+test-kill: .venv/.ready ## Kill training at random steps, many times, and compare the losses (slow)
+	$(PYTHON) -m pytest -m slow tests/endurance
+
+lint: .venv/.ready ## Format, lint and types
+	.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy
+
+generate: .venv/.ready ## Write the compiled components and pipelines, their pages and the table of licences
+	$(PYTHON) -m pipelines.generate
+
+verify: .venv/.ready ## Fail with a diff where a generated file is not current
+	$(PYTHON) -m pipelines.generate --check
+
+lock: $(filter .venv-uv/%,$(UV)) ## Resolve requirements.lock anew
+	$(UV) pip compile pyproject.toml --upgrade --universal --python-version 3.11 --all-extras --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet --output-file requirements.lock
+
+bench: .venv/.ready ## Measure what the documentation claims
+	$(PYTHON) -m benchmarks
+
+clean: ## Remove everything that the other targets made
+	rm -rf out .venv .venv-uv .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/.ready: requirements.lock pyproject.toml $(filter .venv-uv/%,$(UV))
+	$(UV) venv --quiet --allow-existing --python '>=3.11,<3.15' .venv && $(UV) pip sync --python $(PYTHON) requirements.lock && $(UV) pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation --editable . && touch $@
+
+.venv-uv/bin/uv:
+	python3 -m venv .venv-uv && .venv-uv/bin/pip install --quiet uv
