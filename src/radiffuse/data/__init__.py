@@ -1,0 +1,1 @@
+"""Data: from published layouts to image-prompt shards and latents."""

@@ -1,0 +1,137 @@
+"""Reading published CSV tables: plain or gzip, with a BOM or CRLF. Errors name table and line, never a value."""
+
+import gzip
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from radiffuse.errors import DataError
+
+_BLANKS = ["", "NaN", "nan"]
+
+
+def read_table(path: Path, columns: Mapping[str, pa.DataType]) -> pa.Table:
+    """Read the named columns, blank as null in columns of numbers and as "" in columns of strings.
+
+    Raises DataError when the file is missing, is not a complete CSV, lacks a column or holds a value of another type.
+    """
+    options = pacsv.ConvertOptions(
+        include_columns=list(columns), column_types=dict(columns), null_values=_BLANKS, strings_can_be_null=False
+    )
+    try:
+        table = pacsv.read_csv(str(path), convert_options=options)
+    except FileNotFoundError as error:
+        raise DataError(f"no table at {path}") from error
+    except pa.ArrowKeyError:
+        raise DataError(_describe_missing_columns(path, columns)) from None
+    except (pa.ArrowInvalid, OSError):
+        # Arrow quotes the row it failed on, and a row names a patient: the cause is left out of the chain.
+        raise DataError(_explain(path, columns)) from None
+    if table.num_rows == 0:
+        raise DataError(f"{path} has a header and no rows")
+    return table
+
+
+def read_labels(path: Path, keys: Mapping[str, pa.DataType], labels: Iterable[str]) -> pa.Table:
+    """Read key columns, and label columns as int8 in {1, 0, -1} or null. Raises DataError as `read_table` does."""
+    labels = tuple(labels)
+    table = read_table(path, {**keys, **dict.fromkeys(labels, pa.float32())})
+    for label in labels:
+        column = table.column(label)
+        allowed = pc.is_in(column, value_set=pa.array([1, 0, -1], pa.float32()))
+        refuse_rows(path, pc.and_(pc.is_valid(column), pc.invert(allowed)), f"{label} must be 1, 0, -1 or blank")
+        table = table.set_column(table.column_names.index(label), label, column.cast(pa.int8()))
+    return table
+
+
+def refuse_rows(path: Path, mask: Any, rule: str) -> None:
+    """Raise DataError that names the first line where the mask is true, how many there are, and the rule they break."""
+    lines = np.flatnonzero(to_numpy(mask))
+    if len(lines):
+        # The header is line 1, as an editor or a spreadsheet counts.
+        raise DataError(f"{path} line {lines[0] + 2}: {rule} ({len(lines)} such rows)")
+
+
+def refuse_paths_outside(path: Path, column: Any) -> None:
+    """Raise DataError when a path is absolute, holds a backslash or climbs out of the dataset's folder with `..`."""
+    outside = pc.match_substring_regex(column, r"^/|\\|(^|/)\.\.(/|$)")
+    refuse_rows(path, outside, "the image's path leads outside the dataset's folder; the table is not as published")
+
+
+def find_duplicates(path: Path, table: pa.Table, key: str) -> npt.NDArray[np.bool_]:
+    """Mask of the rows whose key appeared before.
+
+    Raises DataError when such a row says something else than the first: nobody can tell which one is true.
+    """
+    codes = table.column(key).combine_chunks().dictionary_encode().indices.to_numpy()
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    is_duplicate = np.ones(len(codes), dtype=bool)
+    is_duplicate[first] = False
+    rows = np.flatnonzero(is_duplicate)
+    earlier = first[inverse[rows]]
+    for row, original in zip(rows.tolist(), earlier.tolist(), strict=True):
+        if table.slice(row, 1) != table.slice(original, 1):
+            raise DataError(f"{path} line {row + 2} contradicts line {original + 2}, which has the same {key}")
+    return is_duplicate
+
+
+def to_numpy(mask: Any) -> npt.NDArray[np.bool_]:
+    """A boolean Arrow column as a numpy array; null is False."""
+    return np.asarray(pc.fill_null(mask, False).to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def _describe_missing_columns(path: Path, columns: Mapping[str, pa.DataType]) -> str:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as file:
+        header = file.readline().removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").strip()
+    found = [name.strip('"') for name in header.split(",")]
+    missing = ", ".join(repr(name) for name in columns if name not in found)
+    return f"{path} has no column {missing}; its columns are {', '.join(found)}"
+
+
+def _explain(path: Path, columns: Mapping[str, pa.DataType]) -> str:
+    """Why Arrow gave up, in words that quote no row: read again in one thread, which alone can tell line numbers."""
+    bad_rows: list[Any] = []
+
+    def note(row: Any) -> str:
+        bad_rows.append(row)
+        return "skip"
+
+    options = pacsv.ConvertOptions(include_columns=list(columns), column_types=dict.fromkeys(columns, pa.binary()))
+    try:
+        table = pacsv.read_csv(
+            str(path),
+            read_options=pacsv.ReadOptions(use_threads=False),
+            parse_options=pacsv.ParseOptions(invalid_row_handler=note),
+            convert_options=options,
+        )
+    except (pa.ArrowInvalid, OSError):
+        return f"{path} is not a complete CSV file (gzip if its name ends in .gz); fetch it again"
+    if bad_rows:
+        row = bad_rows[0]
+        return f"{path} line {row.number} has {row.actual_columns} columns, the header has {row.expected_columns}"
+    for name, kind in columns.items():
+        for number, value in enumerate(table.column(name).to_pylist()):
+            if not _converts(value, kind):
+                return f"{path} line {number + 2}: {name} is not {_describe_type(kind)}"
+    return f"{path} cannot be read as CSV"
+
+
+def _converts(value: bytes, kind: pa.DataType) -> bool:
+    try:
+        text = value.decode("utf-8")
+        if text not in _BLANKS:
+            pa.scalar(text).cast(kind)
+    except (UnicodeDecodeError, pa.ArrowInvalid):
+        return False
+    return True
+
+
+def _describe_type(kind: pa.DataType) -> str:
+    return "UTF-8 text" if pa.types.is_string(kind) else "a number"
