@@ -1,0 +1,118 @@
+"""Local files that are either whole or absent, and a record of which of them were checked."""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from radiffuse.errors import StorageError
+
+logger = logging.getLogger(__name__)
+
+RECORD_NAME = ".verified.json"
+LOCK_NAME = ".lock"
+
+
+def cache_dir() -> Path:
+    """Where data fetched for reading goes: RADIFFUSE_CACHE, or ~/.cache/radiffuse."""
+    configured = os.environ.get("RADIFFUSE_CACHE", "")
+    return Path(configured) if configured else Path.home() / ".cache" / "radiffuse"
+
+
+def sha256_of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, lower-case hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path` that takes its place on success and is removed on any failure.
+
+    Raises StorageError that names the folder when the disk is full or the folder cannot be written.
+    """
+    temporary = path.parent / f".{uuid.uuid4().hex[:12]}.part"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            yield file
+        # No fsync: a store has the data, and a size that a power cut made wrong is seen by the next fetch.
+        temporary.replace(path)
+    except OSError as error:
+        # Only our own file: a connection's OSError belongs to whoever made the connection.
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG, errno.ENOTDIR):
+            raise _cannot_write(path, error) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def require_free_space(directory: Path, size_bytes: int) -> None:
+    """Raise StorageError when the file system of an existing `directory` has less than `size_bytes` free."""
+    free = shutil.disk_usage(directory).free
+    if size_bytes > free:
+        raise StorageError(
+            f"no space in {directory}: {size_bytes / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB are free;"
+            " free some, or set RADIFFUSE_CACHE to a folder on a larger disk"
+        )
+
+
+def _cannot_write(path: Path, error: OSError) -> StorageError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(
+            f"no space left in {path.parent} while writing {path.name};"
+            " free some, or set RADIFFUSE_CACHE to a folder on a larger disk"
+        )
+    return StorageError(f"cannot write {path}: {error.strerror}; choose a folder that this user may write to")
+
+
+class VerifiedFiles:
+    """Which files of a folder had the right digest, so that a large data set is not hashed at every start.
+
+    A file that was touched since (its size or time of change differs) counts as unverified.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        try:
+            self._entries: dict[str, list[int | str]] = json.loads((directory / RECORD_NAME).read_bytes())
+        except (FileNotFoundError, ValueError):
+            self._entries = {}
+
+    def holds(self, name: str, sha256: str) -> bool:
+        """Whether the file of that name below the folder is as it was when it was found to have this digest."""
+        return name in self._entries and self._entries[name] == self._fingerprint(name, sha256)
+
+    def add(self, name: str, sha256: str) -> None:
+        """Remember that the file has this digest now."""
+        self._entries[name] = self._fingerprint(name, sha256)
+
+    def save(self) -> None:
+        """Write the record; raises StorageError when the disk is full."""
+        with atomic_file(self._directory / RECORD_NAME) as file:
+            file.write(json.dumps(self._entries).encode())
+
+    def _fingerprint(self, name: str, sha256: str) -> list[int | str]:
+        status = (self._directory / name).stat()
+        return [status.st_size, status.st_mtime_ns, sha256]
+
+
+@contextlib.contextmanager
+def folder_lock(directory: Path) -> Iterator[None]:
+    """Hold a folder's lock; other processes of this machine wait. It has no deadline: a holder that dies lets go."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / LOCK_NAME).open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("waiting_for_lock folder=%s", directory)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,88 @@
+"""Where the object store is and who we are there: environment variables, or files that a secret is mounted as."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from radiffuse.errors import ConfigError
+
+_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """The store's address and our credentials; the credentials stay out of its repr, so out of logs and tracebacks."""
+
+    endpoint: str
+    """host:port, without a scheme."""
+    access_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    secure: bool = True
+    """Speak TLS; the certificate is always verified."""
+    ca_cert: Path | None = None
+    """PEM file of the authority that signed the store's certificate; None means those the system trusts."""
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read MINIO_ENDPOINT, MINIO_ACCESS_KEY, MINIO_SECRET_KEY, MINIO_SECURE (default true) and MINIO_CA_CERT.
+
+        Each may instead be the content of the file that NAME_FILE points at. Raises ConfigError when one is missing
+        or contradicts another.
+        """
+        endpoint, secure = _split_scheme(_require("MINIO_ENDPOINT"), _read_secure())
+        ca_cert = _read("MINIO_CA_CERT")
+        if ca_cert is not None and not Path(ca_cert).is_file():
+            raise ConfigError(f"MINIO_CA_CERT is {ca_cert}, which is not a file; it must be a PEM certificate")
+        return cls(
+            endpoint=endpoint,
+            access_key=_require("MINIO_ACCESS_KEY"),
+            secret_key=_require("MINIO_SECRET_KEY"),
+            secure=secure,
+            ca_cert=None if ca_cert is None else Path(ca_cert),
+        )
+
+
+def _read(name: str) -> str | None:
+    """The variable, or the content of the file that NAME_FILE names; an empty one counts as unset."""
+    value, file = os.environ.get(name, "").strip(), os.environ.get(f"{name}_FILE", "").strip()
+    if value and file:
+        raise ConfigError(f"{name} and {name}_FILE are both set; unset one of them")
+    if file:
+        try:
+            value = Path(file).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ConfigError(f"cannot read {file}, which {name}_FILE names: {error.strerror}") from error
+    return value if value else None
+
+
+def _require(name: str) -> str:
+    value = _read(name)
+    if value is None:
+        raise ConfigError(
+            f"{name} is not set, nor {name}_FILE; set it to reach your store, or start one here with"
+            ' "radiffuse store serve --dir store" and load its settings with "set -a; . store/credentials.env"'
+        )
+    return value
+
+
+def _read_secure() -> bool | None:
+    text = _read("MINIO_SECURE")
+    if text is None:
+        return None
+    if text.lower() not in _BOOLEANS:
+        raise ConfigError(f"MINIO_SECURE is {text!r}; it must be true or false")
+    return _BOOLEANS[text.lower()]
+
+
+def _split_scheme(endpoint: str, secure: bool | None) -> tuple[str, bool]:
+    """People paste URLs; a scheme then says what MINIO_SECURE would, and must agree with it."""
+    scheme, separator, host = endpoint.rpartition("://")
+    if not separator:
+        scheme = "http" if secure is False else "https"
+    if scheme not in ("http", "https") or (secure is not None and secure != (scheme == "https")):
+        raise ConfigError(f"MINIO_ENDPOINT {endpoint!r} and MINIO_SECURE={secure} do not fit together; give host:port")
+    host = host.rstrip("/")
+    if "/" in host:
+        raise ConfigError(f"MINIO_ENDPOINT must be host:port without a path, not {endpoint!r}")
+    return host, scheme == "https"

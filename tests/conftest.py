@@ -1,0 +1,34 @@
+"""What all tests share: one real S3 server for the session, and the environment that points a process at it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from radiffuse.embedded_store import EmbeddedStore
+from radiffuse.storage import Store
+
+
+@pytest.fixture(scope="session")
+def embedded_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
+    """A `weed mini` server with random credentials on 127.0.0.1, its buckets created."""
+    with EmbeddedStore(tmp_path_factory.mktemp("store")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def store(embedded_store: EmbeddedStore) -> Store:
+    """A client of the session's server."""
+    return Store(embedded_store.settings)
+
+
+@pytest.fixture
+def store_environment(embedded_store: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What a subprocess needs to use the session's server, with a cache of its own; set in this process too."""
+    environment = embedded_store.environment | {
+        "RADIFFUSE_CACHE": str(tmp_path / "cache"),
+        "RADIFFUSE_PROGRESS": "lines",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return environment
