@@ -1,8 +1,7 @@
 """Captioned pictures that are not radiographs, on which the laptop base model is pretrained.
 
 Four kinds: emoji over varied backgrounds, crops of photographs, soft shapes whose place, size and brightness the
-caption tells, and translucent scenes in which such shapes overlap. Most are grey, because the model's latent space
-has to carry grey pictures well; none shows anatomy, tissue or any medical image.
+caption tells, and translucent scenes in which such shapes overlap. None shows anatomy, tissue or any medical image.
 """
 
 import io
@@ -59,12 +58,7 @@ def draw_picture(sources: Sources, size_px: int, rng: np.random.Generator) -> tu
     """One RGB picture of size_px squared and its caption."""
     kind = rng.choice(4, p=(0.3, 0.15, 0.3, 0.25))
     draw = (draw_emoji, draw_photograph, draw_shape, draw_scene)[kind]
-    image, caption = draw(sources, size_px, rng)
-    if rng.random() < 0.8:
-        image = image.convert("L").convert("RGB")
-    else:
-        caption = caption.replace("a photo of", "a colour photo of", 1)
-    return image, caption
+    return draw(sources, size_px, rng)
 
 
 def draw_emoji(sources: Sources, size_px: int, rng: np.random.Generator) -> tuple[Image.Image, str]:
@@ -83,7 +77,7 @@ def draw_emoji(sources: Sources, size_px: int, rng: np.random.Generator) -> tupl
 
 
 def draw_photograph(sources: Sources, size_px: int, rng: np.random.Generator) -> tuple[Image.Image, str]:
-    """A random crop of a photograph, turned by a random quarter turn never: up stays up."""
+    """A random crop of a photograph, sometimes blurred."""
     name, photograph = sources.photographs[rng.integers(len(sources.photographs))]
     side = int(min(photograph.size) * rng.uniform(0.25, 1.0))
     x, y = (int(rng.integers(0, extent - side + 1)) for extent in photograph.size)
