@@ -2,6 +2,7 @@
 unexport PYTHONDONTWRITEBYTECODE # imports of torch and diffusers take three times as long without byte code
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .venv-uv/bin/uv)
 PYTHON := .venv/bin/python
+export PATH := $(PATH):$(CURDIR)/.venv-uv/bin
 .PHONY: help setup demo test test-kill lint generate verify lock bench clean
 .DELETE_ON_ERROR:
 

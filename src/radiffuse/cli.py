@@ -6,12 +6,15 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from radiffuse import __version__
 from radiffuse.errors import ConfigError, RadiffuseError
+
+if TYPE_CHECKING:
+    from radiffuse.manifest import Manifest
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,13 +34,38 @@ class Layout(StrEnum):
     mimic = "mimic"
 
 
+class Role(StrEnum):
+    """What samples are drawn for: the baseline, or the adapted model."""
+
+    before = "before"
+    after = "after"
+
+
+def _executor_input(text: str | None) -> str | None:
+    """Refuse a malformed one before any work is done."""
+    if text is not None:
+        from radiffuse.executor import read_executor_input
+
+        read_executor_input(text)
+    return text
+
+
 Config = Annotated[str, typer.Option("--config", "-c", help="Preset name, YAML file or JSON document.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="section.field=value, over the configuration.")]
 Out = Annotated[Path, typer.Option("--out", help="Where to write the manifest of the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 ExecutorInput = Annotated[
-    str | None, typer.Option("--executor-input", help="KFP's executor input; its output file is then written too.")
+    str | None,
+    typer.Option(
+        "--executor-input",
+        callback=_executor_input,
+        help="KFP's executor input; its output file is then written too.",
+    ),
 ]
+
+
+def _overrides(set_: list[str] | None) -> tuple[str, ...]:
+    return () if set_ is None else tuple(set_)
 
 
 def _version(value: bool) -> None:
@@ -56,7 +84,7 @@ def _global_options(
     logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format="%(levelname).1s %(name)s %(message)s")
 
 
-def _finish(manifest: Any, out: Path, executor_input: str | None, as_json: bool, **artifacts: Path) -> None:
+def _finish(manifest: "Manifest", out: Path, executor_input: str | None, as_json: bool) -> None:
     """Write the manifest where it was asked for, tell KFP, print the result."""
     from radiffuse.executor import write_executor_output
 
@@ -68,6 +96,29 @@ def _finish(manifest: Any, out: Path, executor_input: str | None, as_json: bool,
     else:
         counts = " ".join(f"{name}={value:g}" for name, value in manifest.counts.items())
         typer.echo(f"{manifest.kind} {manifest.uri} {counts}".rstrip())
+
+
+@app.command(epilog="Example: radiffuse config demo --set train.max_train_steps=100 --json")
+def config(
+    source: Annotated[
+        str | None, typer.Argument(help="Preset name, YAML file or document; without it: presets.")
+    ] = None,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Print a run's every setting as resolved, or list the presets."""
+    from radiffuse.config import load_config, preset_names
+
+    if source is None:
+        typer.echo("\n".join(preset_names()))
+        return
+    run = load_config(source, _overrides(set_))
+    if as_json:
+        typer.echo(run.model_dump_json(indent=2))
+    else:
+        import yaml
+
+        typer.echo(yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False), nl=False)
 
 
 @app.command(epilog="Example: radiffuse simulate --out cohort --layout chexpert --patients 100 --size-px 96")
@@ -123,14 +174,14 @@ def ingest(
     from radiffuse.data.ingest import ingest_dataset
     from radiffuse.storage import open_store
 
-    run = load_config(config, tuple(set_ or ()))
+    run = load_config(config, _overrides(set_))
     manifest = ingest_dataset(open_store(), layout.value, source, run.ingest, name=f"{run.name}-{layout.value}")
     _finish(manifest, out, executor_input, as_json)
 
 
 @app.command(epilog="Example: radiffuse stage CompVis/stable-diffusion-v1-4 --revision 133a221 --out model.json")
 def stage(
-    source: Annotated[str, typer.Argument(help="'tiny', a diffusers folder, or a Hugging Face id.")],
+    source: Annotated[str, typer.Argument(help="'tiny', a diffusers folder, or a Hugging Face id, id@commit too.")],
     out: Out,
     revision: Annotated[str | None, typer.Option(help="Commit on the hub; required there.")] = None,
     executor_input: ExecutorInput = None,
@@ -140,10 +191,15 @@ def stage(
     from radiffuse.staging import stage_model
     from radiffuse.storage import open_store
 
+    if revision is None and not Path(source).is_dir():
+        source, _, commit = source.partition("@")
+        revision = commit if commit else None
     _finish(stage_model(open_store(), source, revision), out, executor_input, as_json)
 
 
-@app.command(epilog="Example: radiffuse encode --dataset dataset.json --model model.json --config demo --out latents.json")
+@app.command(
+    epilog="Example: radiffuse encode --dataset dataset.json --model model.json --config demo --out latents.json"
+)
 def encode(
     dataset: Annotated[Path, typer.Option(help="Manifest of a dataset.")],
     model: Annotated[Path, typer.Option(help="Manifest of a model; its VAE encodes.")],
@@ -159,7 +215,7 @@ def encode(
     from radiffuse.manifest import load_manifest
     from radiffuse.storage import open_store
 
-    run = load_config(config, tuple(set_ or ()))
+    run = load_config(config, _overrides(set_))
     manifest = encode_dataset(
         open_store(), load_manifest(dataset, "dataset"), load_manifest(model, "model"), run.encode
     )
@@ -182,7 +238,7 @@ def train(
     from radiffuse.manifest import load_manifest
     from radiffuse.storage import open_store
 
-    run = load_config(config, tuple(set_ or ()))
+    run = load_config(config, _overrides(set_))
     manifest = launch_training(open_store(), run.name, load_manifest(data), load_manifest(model, "model"), run.train)
     _finish(manifest, out, executor_input, as_json)
 
@@ -192,7 +248,7 @@ def sample(
     model: Annotated[Path, typer.Option(help="Manifest of a model.")],
     config: Config,
     out: Out,
-    baseline: Annotated[bool, typer.Option(help="Draw the number set for the model before adaptation.")] = False,
+    role: Annotated[Role, typer.Option(help="Which of the two numbers of samples to draw.")] = Role.after,
     set_: Set = None,
     executor_input: ExecutorInput = None,
     as_json: Json = False,
@@ -203,12 +259,14 @@ def sample(
     from radiffuse.manifest import load_manifest
     from radiffuse.storage import open_store
 
-    run = load_config(config, tuple(set_ or ()))
-    manifest = launch_sampling(open_store(), run.name, load_manifest(model, "model"), run.sample, baseline)
+    run = load_config(config, _overrides(set_))
+    manifest = launch_sampling(open_store(), run.name, load_manifest(model, "model"), run.sample, role is Role.before)
     _finish(manifest, out, executor_input, as_json)
 
 
-@app.command(epilog="Example: radiffuse evaluate --dataset d.json --before b.json --after a.json -c demo --out report.json")
+@app.command(
+    epilog="Example: radiffuse evaluate --dataset d.json --before b.json --after a.json -c demo --out report.json"
+)
 def evaluate(
     dataset: Annotated[Path, typer.Option(help="Manifest of the dataset the model was adapted to.")],
     before: Annotated[Path, typer.Option(help="Manifest of samples from the model before adaptation.")],
@@ -228,7 +286,7 @@ def evaluate(
     from radiffuse.manifest import load_manifest
     from radiffuse.storage import open_store
 
-    run = load_config(config, tuple(set_ or ()))
+    run = load_config(config, _overrides(set_))
     store = open_store()
     manifest = evaluate_samples(
         store,

@@ -1,0 +1,31 @@
+"""Encode as a KFP component."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.container_component
+def encode(
+    dataset: dsl.Input[dsl.Dataset], model: dsl.Input[dsl.Model], config: str, latents: dsl.Output[dsl.Dataset]
+) -> dsl.ContainerSpec:
+    """Encode a dataset's images into the VAE's posterior means and standard deviations.
+
+    Args:
+        dataset: Manifest of a dataset.
+        model: Manifest of a model; its VAE encodes.
+        config: A preset's name, or a run's whole document as YAML or JSON.
+        latents: Manifest of the latents.
+    """
+    return dsl.ContainerSpec(
+        image=IMAGE,
+        command=["radiffuse"],
+        args=[
+            "encode",
+            *("--dataset", dataset.path),
+            *("--model", model.path),
+            *("--config", config),
+            *("--out", latents.path),
+            *("--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER),
+        ],
+    )
