@@ -1,5 +1,6 @@
 """Load a diffusers pipeline's parts, and turn prompts into what the U-Net attends to."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -74,6 +75,16 @@ def _load_part(path: Path, part: str) -> Any:
     return model_class.from_pretrained(
         path, subfolder=part, use_safetensors=True, local_files_only=True, torch_dtype=torch.float32
     )
+
+
+def read_part_config(path: Path, part: str) -> dict[str, Any]:
+    """The configuration of one part of the pipeline in folder `path`, without its weights; DataError when missing."""
+    name = "scheduler_config.json" if part == "scheduler" else "config.json"
+    try:
+        config: dict[str, Any] = json.loads((path / part / name).read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{part} of the model at {path} has no readable {name}: {error}") from error
+    return config
 
 
 def tokenize(tokenizer: "CLIPTokenizer", prompts: Sequence[str]) -> torch.Tensor:

@@ -1,0 +1,181 @@
+"""Checkpoints in the store: saved in the background, complete when their manifest is there, checked when read.
+
+One folder per checkpoint, `step-00000500`, holds the trained weights, the optimizer's moments, the averaged weights
+(all safetensors) and `state.json`. Frozen weights are not in it: the run's model has them.
+"""
+
+import json
+import logging
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from radiffuse.errors import IntegrityError
+from radiffuse.manifest import MANIFEST_NAME, Manifest
+from radiffuse.optimization import Ema
+
+if TYPE_CHECKING:
+    from radiffuse.storage import Store
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS, OPTIMIZER, EMA, STATE = "weights.safetensors", "optimizer.safetensors", "ema.safetensors", "state.json"
+MOMENTS = ("exp_avg", "exp_avg_sq")
+STEP_FOLDER = re.compile(r"/step-(\d{8})/")
+
+TensorFiles = dict[str, dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training changes, by name; `ema` is None when weights are not averaged."""
+
+    parameters: Mapping[str, Tensor]
+    optimizer: torch.optim.AdamW
+    ema: Ema | None
+
+    def snapshot(self) -> TensorFiles:
+        """Copies in host memory, by file: once this returns, training may go on."""
+        files: TensorFiles = {WEIGHTS: _copy(self.parameters.items()), OPTIMIZER: {}}
+        for moment in MOMENTS:
+            named = ((f"{moment}.{name}", self.optimizer.state[p][moment]) for name, p in self.parameters.items())
+            files[OPTIMIZER] |= _copy(named)
+        if self.ema is not None:
+            files[EMA] = _copy(zip(self.parameters, self.ema.averages, strict=True))
+        return files
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """While it lasts, the averages stand in for the weights; nothing changes where weights are not averaged."""
+        return nullcontext() if self.ema is None else self.ema.in_place()
+
+    @torch.no_grad()
+    def restore(self, folder: Path, global_step: int) -> None:
+        """Take over what `snapshot` copied after optimizer step `global_step`."""
+        weights, moments = load_file(folder / WEIGHTS), load_file(folder / OPTIMIZER)
+        for name, parameter in self.parameters.items():
+            parameter.copy_(weights[name])
+            state: dict[str, Tensor] = {moment: moments[f"{moment}.{name}"].to(parameter.device) for moment in MOMENTS}
+            state["step"] = torch.tensor(float(global_step), device=parameter.device)
+            self.optimizer.state[parameter] = state
+        if self.ema is not None:
+            averages = load_file(folder / EMA)
+            for name, average in zip(self.parameters, self.ema.averages, strict=True):
+                average.copy_(averages[name])
+
+
+def _copy(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors}
+
+
+class Checkpoints:
+    """The checkpoints of one run below `uri`; a context manager that waits for the last upload.
+
+    One upload at a time: saving while another is under way waits for that one. What went wrong in the background is
+    raised by the next `save` or `wait`.
+    """
+
+    def __init__(self, store: "Store", uri: str, name: str, digest: str, kept: int) -> None:
+        self._store, self._uri, self._name, self._digest, self._kept = store, uri, name, digest, kept
+        self._uploader = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self.wait()
+        finally:
+            self._uploader.shutdown(wait=True)
+
+    def latest(self) -> Manifest | None:
+        """The newest complete checkpoint, None when there is none."""
+        steps = self._steps(is_complete=True)
+        return self._store.find(self._folder_uri(steps[-1])) if steps else None
+
+    def fetch(self, manifest: Manifest) -> Path:
+        """Its files in a local folder that the processes of this machine share.
+
+        Raises IntegrityError when a byte is wrong: an older checkpoint in its place would be another run's result.
+        """
+        try:
+            return self._store.fetch_cached(manifest)
+        except IntegrityError as error:
+            older = [step for step in self._steps(is_complete=True) if self._folder_uri(step) < manifest.uri]
+            resume = f"delete {manifest.uri}/ to go on from step {older[-1]}; " if older else ""
+            raise IntegrityError(
+                f"the newest checkpoint is damaged: {error}. No other was used in its place; "
+                f"{resume}delete {self._uri}/ to start afresh"
+            ) from error
+
+    def save(self, global_step: int, files: TensorFiles, state: Mapping[str, Any]) -> None:
+        """Upload in the background; the checkpoint counts once its manifest is written, last."""
+        self.wait()
+        self._pending = self._uploader.submit(self._upload, global_step, files, dict(state))
+
+    def wait(self) -> None:
+        """Until the checkpoint that was saved last is complete."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def _upload(self, global_step: int, files: TensorFiles, state: Mapping[str, Any]) -> None:
+        start = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="radiffuse-checkpoint-") as scratch:
+            folder = Path(scratch)
+            for name, tensors in files.items():
+                save_file(tensors, folder / name)
+            (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
+            manifest = Manifest(
+                kind="checkpoint",
+                name=self._name,
+                uri=self._folder_uri(global_step),
+                digest=self._digest,
+                counts={"global_step": global_step},
+            )
+            size_bytes = sum(stored.size_bytes for stored in self._store.publish(manifest, folder).objects)
+        seconds = time.monotonic() - start
+        logger.info("checkpoint step=%d size_bytes=%d upload_seconds=%.2f", global_step, size_bytes, seconds)
+        self._prune(global_step)
+
+    def _prune(self, newest: int) -> None:
+        """Delete all but the newest complete checkpoints, and what interrupted uploads left before them."""
+        kept = set(self._steps(is_complete=True)[-self._kept :])
+        for step in self._steps(is_complete=False):
+            if step not in kept and step < newest:
+                self._store.delete(list(self._store.list(f"{self._folder_uri(step)}/")))
+
+    def _steps(self, is_complete: bool) -> list[int]:
+        """Ascending steps that have a folder, or a manifest in it."""
+        suffix = MANIFEST_NAME if is_complete else ""
+        matches = (STEP_FOLDER.search(uri) for uri in self._store.list(f"{self._uri}/") if uri.endswith(suffix))
+        return sorted({int(match[1]) for match in matches if match is not None})
+
+    def _folder_uri(self, step: int) -> str:
+        return f"{self._uri}/step-{step:08d}"
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """What `save` was given besides tensors."""
+    state: dict[str, Any] = json.loads((folder / STATE).read_bytes())
+    return state
+
+
+def discard(folder: Path) -> None:
+    """Remove a fetched checkpoint: it is read once, and as large as three models."""
+    shutil.rmtree(folder, ignore_errors=True)

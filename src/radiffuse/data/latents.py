@@ -1,0 +1,230 @@
+"""Latents: a VAE's posterior mean and standard deviation of every training image, encoded once, read memory-mapped.
+
+Arrow IPC files, one row per image of the train split: sample_id, mean and std (fp16, C x h x w), prompt. They are not
+yet times `vae.config.scaling_factor`, and the mean alone would not do: each visit draws its own latent from the two.
+"""
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from radiffuse.config import EncodeSettings
+from radiffuse.errors import DataError, ObjectNotFoundError
+from radiffuse.manifest import Manifest, StoredObject, digest_of
+from radiffuse.progress import Progress
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+    from radiffuse.data.shards import ImageDataset
+    from radiffuse.storage import Store
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+SHAPE_KEY = b"latent_shape"
+SHARD_PATTERN = "latents-*.arrow"
+IMAGES_PER_SHARD = 4096  # 256 MiB at SD's latent size; an interrupted encoding loses at most one shard
+
+
+@dataclass(frozen=True)
+class LatentBatch:
+    """mean, std: (B, C, h, w) float16, unscaled. sample_ids: (B,) int64."""
+
+    sample_ids: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    prompts: list[str]
+
+
+class LatentDataset:
+    """Random access to latent shards; opening maps the files and reads nothing.
+
+    Raises DataError when there is no shard, or one is not an Arrow file of latents.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        if not paths:
+            raise DataError("no latent shards were given; encode a dataset with `radiffuse encode`")
+        shards = [_Shard(path) for path in paths]
+        shapes = {shard.shape for shard in shards}
+        if len(shapes) != 1:
+            raise DataError(f"latent shards of one dataset have shapes {sorted(shapes)}; encode the dataset again")
+        self.shape: tuple[int, int, int] = shapes.pop()
+        self._shards = shards
+        self._starts = np.cumsum([0, *(len(shard.sample_ids) for shard in shards)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def batch(self, indices: np.ndarray) -> LatentBatch:
+        """The samples at `indices`, (B,) int64 in [0, len), in that order."""
+        sample_ids = np.empty(len(indices), np.int64)
+        mean = np.empty((len(indices), *self.shape), np.float16)
+        std = np.empty_like(mean)
+        prompts = [""] * len(indices)
+        shard_numbers = np.searchsorted(self._starts, indices, side="right") - 1
+        for number in np.unique(shard_numbers):
+            shard = self._shards[number]
+            places = np.flatnonzero(shard_numbers == number)
+            rows = indices[places] - self._starts[number]
+            sample_ids[places] = shard.sample_ids[rows]
+            mean[places] = shard.mean[rows]
+            std[places] = shard.std[rows]
+            for place, row in zip(places.tolist(), rows.tolist(), strict=True):
+                prompts[place] = shard.prompts[row].as_py()
+        return LatentBatch(sample_ids, mean, std, prompts)
+
+
+class _Shard:
+    """One file's columns as views of its mapped pages."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            reader = pa.ipc.open_file(pa.memory_map(str(path)))
+            shape = tuple(int(size) for size in reader.schema.metadata[SHAPE_KEY].split(b","))
+            (batch,) = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+            self.sample_ids = batch.column("sample_id").to_numpy()
+            self.prompts = batch.column("prompt")
+        except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path.name} is not a file of latents: {error}; encode the dataset again") from error
+        channels, height, width = shape
+        self.shape = (channels, height, width)
+        self.mean = self._view(batch.column("mean"))
+        self.std = self._view(batch.column("std"))
+
+    def _view(self, column: pa.Array) -> np.ndarray:
+        return np.frombuffer(column.buffers()[1], np.float16).reshape(len(column), *self.shape)
+
+
+def write_shard(path: Path, sample_ids: np.ndarray, mean: np.ndarray, std: np.ndarray, prompts: Sequence[str]) -> None:
+    """Write one shard; mean and std: (N, C, h, w), stored as float16."""
+    size_bytes = int(np.prod(mean.shape[1:])) * 2
+    columns = {
+        "sample_id": pa.array(sample_ids, pa.int64()),
+        "mean": _as_column(mean, size_bytes),
+        "std": _as_column(std, size_bytes),
+        "prompt": pa.array(prompts, pa.string()),
+    }
+    batch = pa.record_batch(columns)
+    batch = batch.replace_schema_metadata({SHAPE_KEY: ",".join(str(size) for size in mean.shape[1:]).encode()})
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def _as_column(values: np.ndarray, size_bytes: int) -> pa.Array:
+    buffer = pa.py_buffer(np.ascontiguousarray(values, np.float16))
+    return pa.Array.from_buffers(pa.binary(size_bytes), len(values), [None, buffer])
+
+
+def open_latents(folder: Path) -> LatentDataset:
+    """The latents whose shards lie in a local folder."""
+    return LatentDataset(sorted(folder.glob(SHARD_PATTERN)))
+
+
+def latents_digest(dataset: Manifest, model: Manifest, settings: EncodeSettings) -> str:
+    """Address of a dataset's latents: they depend on the images, the VAE's files and the precision, nothing else."""
+    vae = {stored.name: stored.sha256 for stored in model.objects if stored.name.startswith("vae/")}
+    return digest_of(dataset=dataset.digest, vae=vae, precision=settings.precision, format=FORMAT)
+
+
+def encode_dataset(store: "Store", dataset: Manifest, model: Manifest, settings: EncodeSettings) -> Manifest:
+    """Encode the train split of a dataset into `<dataset uri>/latents/<digest>`; shards already there are kept."""
+    digest = latents_digest(dataset, model, settings)
+    uri = f"{dataset.uri}/latents/{digest}"
+    if (finished := store.find(uri)) is not None:
+        return finished
+    # Heavy, and not needed when the work is done.
+    from radiffuse.data.shards import open_dataset
+    from radiffuse.models import load_models
+
+    images = open_dataset(store, dataset)
+    vae = load_models(store.fetch_cached(model), parts=("vae",)).vae
+    assert vae is not None
+    rows = images.indices("train")
+    if len(rows) == 0:
+        raise DataError(f"the dataset at {dataset.uri} has no image in its train split; ingest more images")
+    objects = []
+    with Progress(len(rows), "encode", "images") as progress, tempfile.TemporaryDirectory() as folder:
+        for number, start in enumerate(range(0, len(rows), IMAGES_PER_SHARD)):
+            part = rows[start : start + IMAGES_PER_SHARD]
+            name = f"latents-{number:05d}.arrow"
+            stored = _find_shard(store, uri, name)
+            if stored is None:
+                stored = _encode_shard(store, uri, Path(folder) / name, images, part, vae, settings, progress)
+            else:
+                progress.update(len(part))
+            objects.append(stored)
+    manifest = Manifest(
+        kind="latents",
+        name=dataset.name,
+        uri=uri,
+        digest=digest,
+        inputs={"dataset": dataset.uri, "model": model.uri},
+        settings=settings.model_dump(mode="json"),
+        counts={"images": len(rows), "size_bytes": sum(stored.size_bytes for stored in objects)},
+        objects=tuple(objects),
+    )
+    store.commit(manifest)
+    return manifest
+
+
+def _find_shard(store: "Store", uri: str, name: str) -> StoredObject | None:
+    """The shard, if an interrupted run finished it: its record is written after its data."""
+    try:
+        return StoredObject.model_validate_json(store.get_bytes(f"{uri}/{name}.json"))
+    except ObjectNotFoundError:
+        return None
+
+
+def _encode_shard(
+    store: "Store",
+    uri: str,
+    path: Path,
+    images: "ImageDataset",
+    rows: np.ndarray,
+    vae: "AutoencoderKL",
+    settings: EncodeSettings,
+    progress: Progress,
+) -> StoredObject:
+    means, stds, sample_ids, prompts = [], [], [], []
+    for start in range(0, len(rows), settings.batch_size):
+        examples = [images[int(row)] for row in rows[start : start + settings.batch_size]]
+        mean, std = encode_images(vae, np.stack([example.image for example in examples]), settings.precision)
+        means.append(mean)
+        stds.append(std)
+        sample_ids += [example.sample_id for example in examples]
+        prompts += [example.prompt for example in examples]
+        progress.update(len(examples))
+    write_shard(path, np.array(sample_ids), np.concatenate(means), np.concatenate(stds), prompts)
+    stored = store.put_file(f"{uri}/{path.name}", path)
+    store.put_bytes(f"{uri}/{path.name}.json", stored.model_dump_json().encode())
+    path.unlink()
+    return stored
+
+
+def encode_images(vae: "AutoencoderKL", images: np.ndarray, precision: str) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior mean and std, (B, C, h, w) float16, of grey images (B, H, W) uint8.
+
+    Raises DataError when one is not finite or overflows float16.
+    """
+    import torch
+
+    with torch.inference_mode(), torch.autocast(vae.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        posterior = vae.encode(torch.from_numpy(to_pixel_values(images)).to(vae.device)).latent_dist
+    mean, std = (moment.float().cpu().numpy().astype(np.float16) for moment in (posterior.mean, posterior.std))
+    if not (np.isfinite(mean).all() and np.isfinite(std).all()):
+        raise DataError("the VAE gave latents that are not finite in float16; encode with precision fp32")
+    return mean, std
+
+
+def to_pixel_values(images: np.ndarray) -> np.ndarray:
+    """pixel_values, (B, 3, H, W) float32 in [-1, 1], of grey images (B, H, W) uint8."""
+    grey = images.astype(np.float32) / np.float32(127.5) - np.float32(1)
+    return np.repeat(grey[:, None], 3, axis=1)

@@ -1,0 +1,321 @@
+"""The training loop, the same for every method.
+
+Run under torchrun as `python -m radiffuse.train JOB`, JOB a `TrainPlan` as JSON. All processes see the same numbers
+after every step: the mean loss of the global batch, the norm of its gradient, and whether one of them was told to stop.
+So they refuse a step, save and end together without waiting for one another to say so.
+"""
+
+import logging
+import math
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from prometheus_client import CollectorRegistry
+from torch import Tensor, nn
+
+from radiffuse.checkpoint import Checkpoints, Trained, discard, read_state
+from radiffuse.config import TrainSettings
+from radiffuse.data.batches import Batch, batch_loader, prefetch
+from radiffuse.diffusion import seed_torch
+from radiffuse.errors import ConfigError, Preempted, TrainingError
+from radiffuse.export import export_model
+from radiffuse.history import History
+from radiffuse.methods import METHODS, LossFunction
+from radiffuse.metrics import TrainingMetrics
+from radiffuse.models import Models, load_models
+from radiffuse.optimization import Ema, learning_rate, make_optimizer, set_learning_rate
+from radiffuse.progress import Progress
+from radiffuse.rank import end_with_parent, run_rank
+from radiffuse.train_plan import BatchPlan, TrainPlan, plan_batches
+
+if TYPE_CHECKING:
+    from radiffuse.storage import Store
+
+logger = logging.getLogger("radiffuse.train")  # torchrun starts this file as __main__
+
+
+class TrainedModel(nn.Module):
+    """The trained parts as one module, from a batch to per-sample losses, so that they share gradient buckets."""
+
+    def __init__(self, models: Models, trained: tuple[str, ...], losses_of: LossFunction) -> None:
+        super().__init__()
+        for name in trained:
+            self.add_module(name, getattr(models, name).train().requires_grad_(True))
+        self._losses_of = losses_of
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Losses, (B,) float32."""
+        return self._losses_of(batch)
+
+
+@dataclass
+class Run:
+    """What one process holds while it trains; `model` is the trained modules, wrapped for distribution."""
+
+    settings: TrainSettings
+    accelerator: Accelerator
+    batch_plan: BatchPlan
+    model: nn.Module
+    trained: Trained
+    checkpoints: Checkpoints
+    history: History
+    metrics: TrainingMetrics
+    global_step: int
+
+
+def train(plan: TrainPlan, store: "Store", data_folder: Path, model_folder: Path) -> None:
+    """Train on data and a model in local folders, from the newest checkpoint in the store; publish the result.
+
+    Every process of a run calls it. Raises TrainingError when the loss is not finite, Preempted after SIGTERM,
+    IntegrityError when the newest checkpoint is damaged, StorageError when the store fails.
+    """
+    settings, method = plan.settings, METHODS[plan.settings.method]
+    with noting_sigterm() as signals:
+        accelerator = make_accelerator(settings)
+        batch_plan = plan_batches(settings.total_batch_size, settings.train_batch_size, accelerator.num_processes)
+        metrics = serve_metrics(settings, accelerator)
+        models = load_models(model_folder, method.PARTS)
+        move(models, accelerator.device)
+        model = TrainedModel(models, method.TRAINED, method.loss_function(models, settings))
+        if settings.gradient_checkpointing:
+            checkpoint_activations(model)
+        load = batch_loader(plan, batch_plan, accelerator.process_index, data_folder, model_folder)
+        trained = make_trained(model, settings)
+        with Checkpoints(store, plan.checkpoints_uri, plan.name, plan.digest, settings.checkpoints_kept) as checkpoints:
+            global_step, history = resume(accelerator, checkpoints, trained)
+            wrapped = accelerator.prepare(model)
+            run = Run(settings, accelerator, batch_plan, wrapped, trained, checkpoints, history, metrics, global_step)
+            places = batch_plan.places(range(global_step, settings.max_train_steps))
+            run_steps(run, prefetch(load, places, settings.dataloader_workers), signals)
+            checkpoints.wait()
+            if accelerator.is_main_process:
+                with trained.averaged():
+                    export_model(store, plan, models, method.TRAINED, model_folder, history)
+        wait_for_all(accelerator)
+
+
+def run_steps(run: Run, batches: Iterator[Batch], signals: list[int]) -> None:
+    """Optimizer steps until the last one. `signals` fills when this process is told to stop."""
+    settings, trained, is_main = run.settings, run.trained, run.accelerator.is_main_process
+    weights = list(trained.parameters.values())
+    with Progress(settings.max_train_steps - run.global_step, "train", "steps") as progress:
+        for global_step in range(run.global_step, settings.max_train_steps):
+            start = time.perf_counter()
+            seed_torch(settings.seed, global_step, run.accelerator.process_index)
+            rate = learning_rate(global_step, settings)
+            set_learning_rate(trained.optimizer, rate)
+
+            local_loss, data_wait_seconds = accumulate_gradients(run, batches)
+            local_norm = nn.utils.clip_grad_norm_(weights, settings.max_grad_norm)
+            loss, grad_norm, should_stop = agree(run.accelerator, local_loss, local_norm, bool(signals))
+            if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+                run.metrics.nonfinite.inc()
+                raise TrainingError(describe_nonfinite(global_step, loss, grad_norm, rate))
+            trained.optimizer.step()
+            trained.optimizer.zero_grad()
+            if trained.ema is not None:
+                trained.ema.update(global_step)
+
+            steps_done = global_step + 1
+            is_end = steps_done == settings.max_train_steps
+            run.history.add(loss, settings.total_batch_size, data_wait_seconds)
+            run.metrics.count_step(
+                steps_done,
+                loss,
+                rate,
+                grad_norm,
+                settings.total_batch_size,
+                time.perf_counter() - start,
+                data_wait_seconds,
+            )
+            progress.update(1, loss=loss)
+            if steps_done % settings.log_every_steps == 0 or is_end:
+                log(run.history.record(steps_done, rate, grad_norm), is_main)
+            if steps_done % settings.checkpoint_every_steps == 0 or is_end or should_stop:
+                save(run, steps_done)
+            if should_stop:
+                stop(run, steps_done)
+
+
+def accumulate_gradients(run: Run, batches: Iterator[Batch]) -> tuple[Tensor, float]:
+    """Forward and backward over this process's micro-steps; its mean loss, and the seconds it waited for data."""
+    accelerator, micro_steps = run.accelerator, run.batch_plan.micro_steps
+    local_loss, data_wait_seconds = torch.zeros((), device=accelerator.device), 0.0
+    for micro_step in range(micro_steps):
+        start = time.perf_counter()
+        batch = next(batches).to(accelerator.device)
+        data_wait_seconds += time.perf_counter() - start
+        is_last = micro_step == micro_steps - 1
+        with nullcontext() if is_last else accelerator.no_sync(run.model):
+            # The sum over this process's share: every sample of the global batch weighs the same.
+            loss = run.model(batch).sum() / run.batch_plan.share
+            accelerator.backward(loss)
+        local_loss += loss.detach()
+    return local_loss, data_wait_seconds
+
+
+def agree(
+    accelerator: Accelerator, local_loss: Tensor, grad_norm: Tensor, is_told_to_stop: bool
+) -> tuple[float, float, bool]:
+    """Mean loss over all processes, gradient norm, and whether any process was told to stop: the same everywhere.
+
+    The one wait for the device in a step; the norm is of averaged gradients, so it is everywhere the same already.
+    """
+    shared = torch.stack([local_loss.double(), torch.tensor(float(is_told_to_stop)).to(local_loss)])
+    shared = accelerator.reduce(shared, "sum")
+    loss, told = shared.tolist()
+    return loss / accelerator.num_processes, grad_norm.item(), told > 0
+
+
+def describe_nonfinite(global_step: int, loss: float, grad_norm: float, rate: float) -> str:
+    """What the user reads when a step is refused."""
+    return (
+        f"step {global_step + 1}: the loss is {loss:g} and the gradient norm {grad_norm:g}, both must be finite; the "
+        f"weights were not changed and the last checkpoint stands. The learning rate was {rate:g}: lower "
+        "train.learning_rate, lengthen train.lr_warmup_steps or train with train.precision=fp32, and see that the "
+        "latents are finite"
+    )
+
+
+def make_accelerator(settings: TrainSettings) -> Accelerator:
+    """Devices, precision and distribution: NCCL where there are GPUs, gloo on CPUs."""
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(),
+        mixed_precision="bf16" if settings.precision == "bf16" else "no",
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+    )
+    logger.info(
+        "rank=%d world_size=%d device=%s precision=%s threads=%d",
+        accelerator.process_index,
+        accelerator.num_processes,
+        accelerator.device,
+        settings.precision,
+        torch.get_num_threads(),
+    )
+    return accelerator
+
+
+def serve_metrics(settings: TrainSettings, accelerator: Accelerator) -> TrainingMetrics:
+    """The run's metrics, served by rank 0 where a port is set; raises ConfigError when it is taken."""
+    metrics = TrainingMetrics(CollectorRegistry())
+    metrics.max_steps.set(settings.max_train_steps)
+    if accelerator.is_main_process and settings.metrics_port is not None:
+        try:
+            metrics.serve(settings.metrics_port)
+        except OSError as error:
+            raise ConfigError(f"train.metrics_port {settings.metrics_port} cannot be served: {error}") from error
+    return metrics
+
+
+def move(models: Models, device: torch.device) -> None:
+    """Everything that the loss needs, trained or frozen, to the device."""
+    for module in models.modules():
+        module.to(device)
+    if models.noise_scheduler is not None:
+        models.noise_scheduler.alphas_cumprod = models.noise_scheduler.alphas_cumprod.to(device)
+
+
+def checkpoint_activations(model: TrainedModel) -> None:
+    """Recompute activations in the backward pass; diffusers and transformers name the switch differently."""
+    for module in model.children():
+        is_diffusers = hasattr(module, "enable_gradient_checkpointing")
+        getattr(module, "enable_gradient_checkpointing" if is_diffusers else "gradient_checkpointing_enable")()
+
+
+def make_trained(model: TrainedModel, settings: TrainSettings) -> Trained:
+    """Optimizer and, where asked for, average of the trained weights."""
+    parameters = dict(model.named_parameters())
+    weights = list(parameters.values())
+    ema = None if settings.ema_decay is None else Ema(weights, settings.ema_decay)
+    return Trained(parameters, make_optimizer(weights, settings), ema)
+
+
+def resume(accelerator: Accelerator, checkpoints: Checkpoints, trained: Trained) -> tuple[int, History]:
+    """Restore the newest complete checkpoint; the number of steps done and their history, 0 and none without one."""
+    found = [checkpoints.latest() if accelerator.is_main_process else None]
+    if accelerator.num_processes > 1:
+        dist.broadcast_object_list(found, src=0)  # one answer for all: the store may change between two questions
+    (manifest,) = found
+    if manifest is None:
+        return 0, History()
+    folder = checkpoints.fetch(manifest)
+    state = read_state(folder)
+    trained.restore(folder, state["global_step"])
+    accelerator.wait_for_everyone()
+    if accelerator.is_local_main_process:
+        discard(folder)
+    logger.info("resumed step=%d uri=%s", state["global_step"], manifest.uri)
+    return state["global_step"], History.from_state(state)
+
+
+def save(run: Run, steps_done: int) -> None:
+    """Every process comes here; rank 0 copies the state, which all of them have, and uploads while others go on."""
+    if run.accelerator.is_main_process:
+        run.checkpoints.save(steps_done, run.trained.snapshot(), {"global_step": steps_done, **run.history.state()})
+    run.metrics.checkpoint_step.set(steps_done)
+
+
+def stop(run: Run, steps_done: int) -> None:
+    """Leave together once the checkpoint is complete; torchrun ends all processes as soon as one has failed."""
+    run.checkpoints.wait()
+    wait_for_all(run.accelerator)
+    raise Preempted(f"SIGTERM: stopped after step {steps_done} with a complete checkpoint; run again to go on")
+
+
+def wait_for_all(accelerator: Accelerator) -> None:
+    """Wait while rank 0 uploads."""
+    accelerator.wait_for_everyone()
+
+
+def log(record: dict[str, float], is_main: bool) -> None:
+    """One line per record, from rank 0."""
+    if is_main:
+        logger.info(
+            "step=%d loss=%.5f learning_rate=%.3g grad_norm=%.3g images_per_second=%.1f data_wait_seconds=%.3f",
+            record["step"],
+            record["loss"],
+            record["learning_rate"],
+            record["grad_norm"],
+            record["images_per_second"],
+            record["data_wait_seconds"],
+        )
+
+
+@contextmanager
+def noting_sigterm() -> Iterator[list[int]]:
+    """A list that SIGTERM appends to; the loop looks at it between steps, so that no step is cut in half."""
+    signals: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        signals.append(number)
+
+    previous = signal.signal(signal.SIGTERM, note)
+    try:
+        yield signals
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def run_job(job: Path) -> None:
+    """What one rank does with its job file."""
+    from radiffuse.storage import open_store
+
+    end_with_parent()
+    plan = TrainPlan.model_validate_json(job.read_bytes())
+    store = open_store()
+    train(plan, store, store.fetch_cached(plan.data), store.fetch_cached(plan.model))
+
+
+if __name__ == "__main__":
+    sys.exit(run_rank(lambda: run_job(Path(sys.argv[1]))))
