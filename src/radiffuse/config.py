@@ -46,9 +46,17 @@ class IngestSettings(Settings):
     seed: int = Field(0, ge=0, description="Draws the images, the few-shot set and the split.")
     splits: SplitFractions = SplitFractions()
     few_shot_per_class: int = Field(5, ge=0, description="Images with no finding, and as many with only effusion.")
+    split_source: Literal["fractions", "published"] = Field(
+        "fractions", description="Patients by `splits`, or the split table that MIMIC-CXR-JPG publishes."
+    )
     prompt_source: Literal["labels", "impression"] = Field(
         "labels", description="Synthetic prompts from the labels, or the report's impression (MIMIC-CXR only)."
     )
+    impression_length_unit: Literal["tokens", "characters"] = Field(
+        "tokens", description="What the limits count; tokens: words, digits and punctuation, plus CLIP's start and end."
+    )
+    impression_min_length: int = Field(7, ge=0, description="Shorter impressions are left out; RoentGen's 7.")
+    impression_max_length: int = Field(77, ge=1, description="Longer ones too; 77 tokens are CLIP's context.")
     images_per_shard: int = Field(2048, ge=1, description="Images in one Arrow file.")
 
 
@@ -69,10 +77,10 @@ class TrainSettings(Settings):
     learning_rate: float = Field(5e-5, gt=0, le=1, description="Peak; RoentGen's 5e-5.")
     lr_schedule: Literal["constant", "cosine", "linear"] = Field("constant", description="After the warm-up.")
     lr_warmup_steps: int = Field(500, ge=0, description="Optimizer steps from 0 to the peak.")
-    adam_beta1: float = Field(0.9, ge=0, lt=1)
-    adam_beta2: float = Field(0.999, ge=0, lt=1)
-    adam_epsilon: float = Field(1e-8, gt=0)
-    weight_decay: float = Field(1e-2, ge=0)
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW: decay of the gradient's mean.")
+    adam_beta2: float = Field(0.999, ge=0, lt=1, description="AdamW: decay of the gradient's square.")
+    adam_epsilon: float = Field(1e-8, gt=0, description="AdamW: added to the denominator.")
+    weight_decay: float = Field(1e-2, ge=0, description="AdamW: decoupled, per unit of learning rate.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm over all parameters.")
     ema_decay: float | None = Field(None, gt=0, lt=1, description="Averages the weights that are exported; None: off.")
     prompt_dropout_prob: float = Field(0.0, ge=0, le=1, description="Chance that a prompt becomes the empty string.")
@@ -92,7 +100,7 @@ class TrainSettings(Settings):
 class SamplePrompt(Settings):
     """A prompt, and what an image drawn from it should show."""
 
-    prompt: str = Field(max_length=1000)
+    prompt: str = Field(max_length=1000, description="At most 1,000 characters; the encoder cuts it further.")
     pathologies: tuple[str, ...] = Field((), description="CheXpert names, such as 'Pleural Effusion'; empty: none.")
 
 
@@ -107,8 +115,9 @@ class SampleSettings(Settings):
             ),
         ),
         min_length=1,
+        description="What to draw, and what it should show.",
     )
-    samples_per_prompt: int = Field(100, ge=1)
+    samples_per_prompt: int = Field(100, ge=1, description="Drawn from the adapted model.")
     baseline_samples_per_prompt: int = Field(100, ge=1, description="Drawn from the model before it was adapted.")
     image_size_px: int = Field(512, ge=32, le=2048, multiple_of=8, description="Side of the drawn square, pixels.")
     num_inference_steps: int = Field(75, ge=1, le=1000, description="PNDM steps.")
@@ -122,13 +131,13 @@ class SampleSettings(Settings):
 class EvaluateSettings(Settings):
     """The judge."""
 
-    classifier_epochs: int = Field(8, ge=1)
-    classifier_batch_size: int = Field(64, ge=1)
+    classifier_epochs: int = Field(8, ge=1, description="Passes over the validation split.")
+    classifier_batch_size: int = Field(64, ge=1, description="Images per optimizer step.")
     classifier_learning_rate: float = Field(3e-3, gt=0, description="Peak of a one-cycle schedule.")
     pathology: str = Field("Pleural Effusion", description="CheXpert name of what the classifier recognises.")
     vae_images: int = Field(100, ge=1, description="Held-out images whose reconstruction is measured.")
     samples_per_prompt_shown: int = Field(6, ge=1, description="Pictures per prompt in the report.")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="Of the classifier's weights and order, and of bootstrap intervals.")
 
 
 class RunConfig(Settings):
@@ -175,7 +184,7 @@ def _read_document(source: str) -> dict[str, Any]:
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where} is not valid YAML: {error}") from error
+        raise ConfigError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{where} must hold settings by section, not {type(document).__name__}")
     return document
@@ -208,6 +217,6 @@ def _describe(error: ValidationError) -> str:
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"]) or "the document"
         found = "" if item["type"] in ("missing", "extra_forbidden") else f" (found {item['input']!r})"
-        what = "unknown setting" if item["type"] == "extra_forbidden" else item["msg"]
+        what = "unknown setting" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
         lines.append(f"{where}: {what}{found}")
     return "; ".join(lines)

@@ -1,13 +1,16 @@
-"""Synthetic prompts from labels, in the wording of Chambon et al. 2022 (arXiv:2210.04133)."""
+"""Prompts: synthetic ones from labels, in the wording of Chambon et al. 2022 (arXiv:2210.04133), or the impression."""
 
 from collections.abc import Mapping
-from typing import Literal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from radiffuse.data.labels import LABELS, PLEURAL_EFFUSION
+from radiffuse.config import IngestSettings
+from radiffuse.data.labels import PATHOLOGIES, PLEURAL_EFFUSION
+from radiffuse.data.reports import Side, count_tokens, find_effusion_side, find_impression, find_sections
+from radiffuse.errors import DataError
 
 PLAIN_PROMPT = "a photo of a lung xray"
-
-Side = Literal["left", "right", "bilateral"]
 
 # {} becomes visible or possible.
 _PHRASES = {
@@ -53,4 +56,54 @@ def prompt_from_labels(labels: Mapping[str, int | None], side: Side | None = Non
 
 def positive_pathologies(labels: Mapping[str, int | None]) -> list[str]:
     """CheXpert names of the labels that are 1, in CheXpert's order, without No Finding."""
-    return [name for name in LABELS[1:] if labels.get(name) == 1]
+    return [name for name in PATHOLOGIES if labels.get(name) == 1]
+
+
+@dataclass(frozen=True)
+class Wording:
+    """An image's prompt, or the reason why it has none; `note` names a fallback worth counting."""
+
+    prompt: str | None
+    reason: str | None = None
+    note: str | None = None
+
+
+def find_prompt(row: Mapping[str, Any], root: Path, settings: IngestSettings) -> Wording:
+    """The prompt of one row of the candidates' schema, from its labels or from its report below `root`."""
+    if settings.prompt_source == "impression":
+        return _impression_of(row, root, settings)
+    named = [name for name in PATHOLOGIES if row[name] in (1, -1)]
+    wants_side = row["report"] is not None and row[PLEURAL_EFFUSION] == 1 and len(named) > 1
+    report = _read_report(root, row["report"]) if wants_side else None
+    return Wording(prompt_from_labels(row, None if report is None else _side_of(report)))
+
+
+def _impression_of(row: Mapping[str, Any], root: Path, settings: IngestSettings) -> Wording:
+    report = _read_report(root, row["report"])
+    if report is None:
+        return Wording(None, reason="no_report")
+    found = find_impression(report)
+    if found is None:
+        return Wording(None, reason="no_impression")
+    text, origin = found
+    length = len(text) if settings.impression_length_unit == "characters" else count_tokens(text)
+    if not settings.impression_min_length <= length <= settings.impression_max_length:
+        return Wording(None, reason="impression_length")
+    return Wording(text, note=None if origin == "impression" else "impression_under_other_heading")
+
+
+def _side_of(report: str) -> Side | None:
+    """The effusion's side as the impression has it, else the findings."""
+    impression = find_impression(report)
+    side = None if impression is None else find_effusion_side(impression[0])
+    return side if side is not None else find_effusion_side(find_sections(report).get("findings", ""))
+
+
+def _read_report(root: Path, path: str) -> str | None:
+    try:
+        return (root / path).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        # The file's name holds identifiers, so the folder and the cause must do.
+        raise DataError(f"a report below {root} cannot be read: {error.strerror}") from None
