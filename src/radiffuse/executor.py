@@ -19,16 +19,17 @@ SHOWN = ("system.HTML", "system.Markdown")
 
 
 def read_executor_input(text: str) -> dict[str, Any]:
-    """KFP's executor input; raises ConfigError when it is not JSON or does not say where the output belongs."""
+    """The outputs that KFP's executor input asks for; raises ConfigError when it is not JSON or does not say where the output belongs."""
     try:
         document = json.loads(text)
     except json.JSONDecodeError as error:
         raise ConfigError(
             f"the executor input must be JSON, not {text[:40]!r}; pass KFP's placeholder for it"
         ) from error
-    if not isinstance(document, dict) or "outputFile" not in document.get("outputs", {}):
+    outputs = document.get("outputs") if isinstance(document, dict) else None
+    if not isinstance(outputs, dict) or "outputFile" not in outputs:
         raise ConfigError("the executor input has no outputs.outputFile; pass KFP's placeholder for it unchanged")
-    return document
+    return outputs
 
 
 def write_executor_output(executor_input: str, manifest: Manifest) -> None:
@@ -36,7 +37,7 @@ def write_executor_output(executor_input: str, manifest: Manifest) -> None:
 
     An artifact's own `uri` stays what KFP chose, since a URI outside the run's root fails the step on a real backend.
     """
-    outputs = read_executor_input(executor_input)["outputs"]
+    outputs = read_executor_input(executor_input)
     artifacts = {
         name: {"artifacts": [_describe(artifact, manifest) for artifact in listed.get("artifacts", [])]}
         for name, listed in outputs.get("artifacts", {}).items()
