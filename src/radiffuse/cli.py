@@ -50,6 +50,7 @@ def _executor_input(text: str | None) -> str | None:
     return text
 
 
+LayoutName = Annotated[Layout, typer.Argument(help="Published layout of the dataset.")]
 Config = Annotated[str, typer.Option("--config", "-c", help="Preset name, YAML file or JSON document.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="section.field=value, over the configuration.")]
 Out = Annotated[Path, typer.Option("--out", help="Where to write the manifest of the result.")]
@@ -125,9 +126,9 @@ def config(
 def simulate(
     out: Annotated[Path, typer.Option(help="Folder for the dataset; truth goes to <out>-truth.json beside it.")],
     layout: Annotated[Layout, typer.Option(help="Published layout to write.")] = Layout.chexpert,
-    patients: Annotated[int, typer.Option(min=1)] = 100,
+    patients: Annotated[int, typer.Option(min=1, help="How many; each has one to several images.")] = 100,
     size_px: Annotated[int, typer.Option(min=32, max=2048, help="Side of the images, pixels.")] = 96,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="With a patient's number it alone decides that patient.")] = 0,
     processes: Annotated[int, typer.Option(min=0, help="0: one per core.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -140,7 +141,7 @@ def simulate(
 
 @app.command(epilog="Example: radiffuse inspect chexpert --source /data/chexpert --json")
 def inspect(
-    layout: Layout,
+    layout: LayoutName,
     source: Annotated[Path, typer.Option(help="The dataset's folder, or its table.")],
     as_json: Json = False,
 ) -> None:
@@ -161,7 +162,7 @@ def _print_counts(counts: dict[str, Any], as_json: bool) -> None:
 
 @app.command(epilog="Example: radiffuse ingest chexpert --source cohort --config demo --out dataset.json")
 def ingest(
-    layout: Layout,
+    layout: LayoutName,
     source: Annotated[Path, typer.Option(help="The dataset's folder, in its published layout.")],
     config: Config,
     out: Out,

@@ -1,0 +1,171 @@
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from radiffuse import __version__, cli
+from tests.tiny import tiny_pipeline
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+HEAVY = ("torch", "diffusers", "transformers", "numpy", "pyarrow", "PIL", "pydantic", "yaml", "minio", "kfp")
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if hasattr(command, "commands"):
+        for name, sub in command.commands.items():
+            yield from commands(sub, (*path, name))
+    else:
+        yield path, command
+
+
+VERBS = dict(commands(typer.main.get_command(cli.app)))
+
+
+def parse(words: list[str]) -> None:
+    """Everything that the command line checks before a verb begins; raises SystemExit with 2 where it is misused."""
+    command = typer.main.get_command(cli.app)
+    for _, verb in commands(command):
+        verb.callback = lambda **_: None
+    command.main(words, prog_name="radiffuse", standalone_mode=False)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    """Exit code of the program in this process."""
+    monkeypatch.setattr(sys, "argv", ["radiffuse", *words])
+    try:
+        cli.main()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    return 0
+
+
+def shell_lines(page: Path) -> Iterator[str]:
+    """Lines of the page's code blocks, joined where they are continued, without comments and prompts."""
+    for block in re.findall(r"^```(?:sh|bash)?\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+        yield from block.replace("\\\n", " ").splitlines()
+
+
+def documented(program: str) -> list[tuple[str, str]]:
+    found = ((page.name, line) for page in PAGES for line in shell_lines(page))
+    return [(page, line) for page, line in found if line.startswith(f"{program} ")]
+
+
+@pytest.mark.parametrize(("page", "line"), documented("radiffuse"))
+def test_every_documented_command_parses(page: str, line: str) -> None:
+    parse(shlex.split(line, comments=True)[1:])
+
+
+@pytest.mark.parametrize(("page", "line"), documented("make"))
+def test_every_documented_make_target_exists(page: str, line: str) -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(shlex.split(line, comments=True)[1:]) <= set(targets)
+
+
+@pytest.mark.parametrize("path", VERBS, ids=" ".join)
+def test_every_verb_says_what_it_does_with_an_example_that_parses(path: tuple[str, ...]) -> None:
+    verb = VERBS[path]
+    assert verb.help
+    example = verb.epilog.removeprefix("Example: ")
+    assert example.startswith(" ".join(("radiffuse", *path)))
+    parse(shlex.split(example)[1:])
+
+
+@pytest.mark.parametrize("path", VERBS, ids=" ".join)
+def test_every_option_of_a_verb_has_a_meaning(path: tuple[str, ...]) -> None:
+    options = [parameter for parameter in VERBS[path].params if parameter.name != "help"]
+    assert [option.name for option in options if not getattr(option, "help", None)] == []
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['radiffuse', '--help']\n"
+        "from radiffuse.cli import main\n"
+        "try: main()\n"
+        f"finally: print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "ingest" in done.stdout
+    assert done.stderr == "[]\n"
+
+
+def test_a_verb_that_worked_exits_with_0(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"radiffuse {__version__}\n"
+
+
+def test_bad_data_exits_with_1_and_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run(monkeypatch, "inspect", "chexpert", "--source", str(tmp_path / "gone")) == 1
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert "gone" in error
+    assert "\n" not in error
+
+
+@pytest.mark.parametrize("words", [["--nonsense"], ["nonsense"], ["sample", "--role", "middle"], ["ingest"]])
+def test_an_unknown_option_verb_or_choice_exits_with_2(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    assert run(monkeypatch, *words) == 2
+
+
+def test_an_unknown_log_level_is_refused_with_the_choices(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--log-level", "loud", "config") == 2
+    assert "--log-level 'loud' is not one of debug, info, warning, error" in capsys.readouterr().err
+
+
+def test_an_unset_store_exits_with_2_and_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name in ("MINIO_ENDPOINT", "MINIO_ENDPOINT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    assert run(monkeypatch, "stage", "tiny", "--out", str(tmp_path / "model.json")) == 2
+    assert "MINIO_ENDPOINT" in capsys.readouterr().err
+
+
+def test_a_malformed_executor_input_is_refused_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "model.json"
+    assert run(monkeypatch, "stage", "tiny", "--out", str(out), "--executor-input", "{{$}}") == 2
+    assert "executor input must be JSON" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_config_lists_the_presets(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "config") == 0
+    assert "demo" in capsys.readouterr().out.split()
+
+
+def test_config_prints_a_run_that_can_be_read_back(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run(monkeypatch, "config", "demo", "--set", "train.seed=7")
+    (tmp_path / "run.yaml").write_text(capsys.readouterr().out)
+    run(monkeypatch, "config", str(tmp_path / "run.yaml"), "--json")
+    assert json.loads(capsys.readouterr().out)["train"]["seed"] == 7
+
+
+def test_stage_puts_a_model_into_the_store_and_tells_kfp(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    store_environment: dict[str, str],
+) -> None:
+    out, output = tmp_path / "model.json", tmp_path / "executor_output.json"
+    outputs = {"artifacts": {"model": {"artifacts": [{"name": "model", "uri": str(out)}]}}, "outputFile": str(output)}
+    words = ["--out", str(out), "--executor-input", json.dumps({"outputs": outputs}), "--json"]
+    assert run(monkeypatch, "stage", str(tiny_pipeline(tmp_path / "tiny")), *words) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads(out.read_text())
+    (told,) = json.loads(output.read_text())["artifacts"]["model"]["artifacts"]
+    assert told["metadata"]["store_uri"] == printed["uri"]
