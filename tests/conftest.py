@@ -1,5 +1,6 @@
 """What all tests share: one real S3 server for the session, and the environment that points a process at it."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,3 +33,15 @@ def store_environment(embedded_store: EmbeddedStore, tmp_path: Path, monkeypatch
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     return environment
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    mount_point = tmp_path / "small"
+    mount_point.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mount_point)]
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("this user may not mount a small file system to fill")
+    yield mount_point
+    subprocess.run(["umount", str(mount_point)], check=True)

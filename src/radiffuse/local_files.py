@@ -37,22 +37,21 @@ def sha256_of_file(path: Path) -> str:
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path` that takes its place on success and is removed on any failure.
 
-    Raises StorageError that names the folder when the disk is full or the folder cannot be written.
+    Raises StorageError that names the folder when the disk is full or the folder cannot be written. What the caller
+    does meanwhile must raise no OSError of its own; urllib3's errors are none.
     """
     temporary = path.parent / f".{uuid.uuid4().hex[:12]}.part"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            yield file
-        # No fsync: a store has the data, and a size that a power cut made wrong is seen by the next fetch.
-        temporary.replace(path)
+        try:
+            with temporary.open("xb") as file:
+                yield file
+            # No fsync: a store has the data, and a size that a power cut made wrong is seen by the next fetch.
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
-        # Only our own file: a connection's OSError belongs to whoever made the connection.
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG, errno.ENOTDIR):
-            raise _cannot_write(path, error) from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise _cannot_write(path, error) from error
 
 
 def require_free_space(directory: Path, size_bytes: int) -> None:
@@ -89,7 +88,10 @@ class VerifiedFiles:
 
     def holds(self, name: str, sha256: str) -> bool:
         """Whether the file of that name below the folder is as it was when it was found to have this digest."""
-        return name in self._entries and self._entries[name] == self._fingerprint(name, sha256)
+        try:
+            return name in self._entries and self._entries[name] == self._fingerprint(name, sha256)
+        except FileNotFoundError:
+            return False
 
     def add(self, name: str, sha256: str) -> None:
         """Remember that the file has this digest now."""

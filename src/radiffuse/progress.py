@@ -30,7 +30,7 @@ class Progress:
         self._is_silent = os.environ.get("RANK", "0") != "0"
         self._is_closed = False
         self._bar: tqdm[Any] | None = None
-        if not self._is_silent and sys.stderr.isatty() and os.environ.get("RADIFFUSE_PROGRESS") != "lines":
+        if not self._is_silent and _has_terminal() and os.environ.get("RADIFFUSE_PROGRESS") != "lines":
             self._bar = _open_bar(total, label, unit)
 
     def update(self, n: int = 1, **figures: object) -> None:
@@ -87,6 +87,11 @@ def track(
         for item in iterable:
             yield item
             progress.update()
+
+
+def _has_terminal() -> bool:
+    """Whether stderr is a terminal with columns; one that a container was given may have none, and shows no bar."""
+    return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
 
 
 def _open_bar(total: int | None, label: str, unit: str) -> "tqdm[Any]":

@@ -34,6 +34,7 @@ from radiffuse.local_files import (
     sha256_of_file,
 )
 from radiffuse.manifest import MANIFEST_NAME, Manifest, StoredObject
+from radiffuse.progress import track
 from radiffuse.store_errors import check_arrival, refusal, unreachable
 from radiffuse.store_settings import StoreSettings
 
@@ -48,6 +49,8 @@ PART_BYTES = 16 * 2**20
 CHUNK_BYTES = 2**20
 TRANSFERS = 4
 """Files on their way at once. A large upload has up to four parts in memory: 256 MB for all of them together."""
+PROGRESS_BYTES = 256 * 2**20
+"""A transfer of this size or more shows its progress."""
 DELETE_BATCH = 1000
 """S3's limit for one request."""
 
@@ -185,12 +188,13 @@ class Store:
             ) from error
 
     def publish(self, manifest: Manifest, directory: Path, names: Iterable[str] | None = None) -> Manifest:
-        """Upload files (by default all below `directory`), then the manifest that lists them; returns that manifest.
+        """Upload files, by default all but hidden ones below `directory`, then the manifest that lists them.
 
-        What an interrupted upload left in the store is kept where its digest is right.
+        Returns that manifest. What an interrupted upload left in the store is kept where its digest is right.
         """
         chosen = _names_below(directory) if names is None else [_checked_name(name) for name in names]
-        objects = _in_parallel(partial(self._put_once, manifest.uri, directory), chosen)
+        size_bytes = sum((directory / name).stat().st_size for name in chosen)
+        objects = _in_parallel(partial(self._put_once, manifest.uri, directory), chosen, "publish", size_bytes)
         complete = manifest.model_copy(update={"objects": tuple(objects)})
         self.commit(complete)
         return complete
@@ -213,9 +217,10 @@ class Store:
         }
         intact = _in_parallel(lambda target: _is_intact(*target), list(targets.items()))
         missing = [target for target, is_intact in zip(targets.items(), intact, strict=True) if not is_intact]
+        size_bytes = sum(stored.size_bytes for _, stored in missing)
         directory.mkdir(parents=True, exist_ok=True)
-        require_free_space(directory, sum(stored.size_bytes for _, stored in missing))
-        _in_parallel(lambda target: self._get_object(manifest.uri, *target), missing)
+        require_free_space(directory, size_bytes)
+        _in_parallel(lambda target: self._get_object(manifest.uri, *target), missing, "fetch", size_bytes)
         return directory
 
     def fetch_cached(self, manifest: Manifest) -> Path:
@@ -307,11 +312,16 @@ class Store:
                     raise refused(f"{self.settings.endpoint} did not delete s3://{bucket}/{error.name}: {error.code}")
 
 
-def _in_parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """Results in the order of the items; the first failure stops what has not begun."""
+def _in_parallel(
+    function: Callable[[Item], Result], items: Sequence[Item], label: str = "", size_bytes: int = 0
+) -> list[Result]:
+    """Results in the order of the items; the first failure stops what has not begun. Large transfers show progress."""
     with ThreadPoolExecutor(TRANSFERS) as pool:
         try:
-            return list(pool.map(function, items))
+            results = pool.map(function, items)
+            if size_bytes < PROGRESS_BYTES:
+                return list(results)
+            return list(track(results, len(items), label, "files"))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -327,8 +337,10 @@ def _unverified(directory: Path, manifest: Manifest) -> list[str]:
 
 
 def _names_below(directory: Path) -> list[str]:
-    names = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
-    return [name for name in names if name != MANIFEST_NAME]
+    """All files but hidden ones (ours and the hub's records of what was fetched) and the manifest of their source."""
+    paths = [path.relative_to(directory) for path in directory.rglob("*") if path.is_file()]
+    names = [path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts)]
+    return sorted(name for name in names if name != MANIFEST_NAME)
 
 
 def _local_names(manifest: Manifest, names: Mapping[str, str] | Iterable[str] | None) -> Iterable[tuple[str, str]]:

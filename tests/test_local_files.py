@@ -1,0 +1,104 @@
+"""Local files are whole or absent; what was verified once is remembered until it changes."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from radiffuse.errors import StorageError
+from radiffuse.local_files import (
+    VerifiedFiles,
+    atomic_file,
+    cache_dir,
+    folder_lock,
+    require_free_space,
+    sha256_of_file,
+)
+
+
+def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "file"
+    with atomic_file(path) as file:
+        file.write(b"whole")
+        assert not path.exists()
+    assert path.read_bytes() == b"whole"
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(ZeroDivisionError), atomic_file(path) as file:
+        file.write(bytes([1 // 0]))
+    assert os.listdir(tmp_path) == ["file"]
+    assert path.read_bytes() == b"old"
+
+
+def test_a_full_disk_is_one_error_that_names_the_folder(small_disk: Path) -> None:
+    with (
+        pytest.raises(StorageError, match=f"no space left in {small_disk} while writing file; free some, or set RADIF"),
+        atomic_file(small_disk / "file") as file,
+    ):
+        file.write(bytes(2 * 2**20))
+    assert os.listdir(small_disk) == []
+
+
+def test_space_that_a_fetch_needs_is_known_beforehand(small_disk: Path) -> None:
+    with pytest.raises(StorageError, match=rf"no space in {small_disk}: 3.0 MB are needed and 1.0 MB are free"):
+        require_free_space(small_disk, 3_000_000)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match=r"cannot write .*/file/inside: .*; choose a folder"):
+        atomic_file(tmp_path / "file" / "inside").__enter__()
+
+
+def test_a_verified_file_is_remembered_until_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"good")
+    record = VerifiedFiles(tmp_path)
+    record.add("file", sha256_of_file(path))
+    record.save()
+    digest = sha256_of_file(path)
+    assert VerifiedFiles(tmp_path).holds("file", digest)
+    assert not VerifiedFiles(tmp_path).holds("file", "0" * 64)
+    path.write_bytes(b"gone bad")
+    assert not VerifiedFiles(tmp_path).holds("file", digest)
+    path.unlink()
+    assert not VerifiedFiles(tmp_path).holds("file", digest)
+
+
+def test_a_record_that_was_cut_short_verifies_nothing(tmp_path: Path) -> None:
+    (tmp_path / ".verified.json").write_text('{"file": [1,')
+    assert not VerifiedFiles(tmp_path).holds("file", "0" * 64)
+
+
+def test_a_locked_folder_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    take = (
+        "import fcntl, sys; file = open(sys.argv[1], 'wb'); fcntl.flock(file, fcntl.LOCK_EX);"
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    holding = [sys.executable, "-c", take, str(tmp_path / ".lock")]
+    with (
+        subprocess.Popen(holding, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder,
+        ThreadPoolExecutor() as pool,
+    ):
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        entered = pool.submit(folder_lock(tmp_path).__enter__)
+        while f"waiting_for_lock folder={tmp_path}" not in caplog.text:
+            assert not entered.done()
+        assert holder.stdin is not None
+        holder.stdin.close()
+        entered.result(timeout=10)
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RADIFFUSE_CACHE", str(tmp_path))
+    assert cache_dir() == tmp_path
+    monkeypatch.delenv("RADIFFUSE_CACHE")
+    assert cache_dir() == Path.home() / ".cache" / "radiffuse"
