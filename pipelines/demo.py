@@ -79,21 +79,18 @@ def run_demo(out: Path, config: str = "demo", cohorts: tuple[Cohort, Cohort] = C
 
 
 def _simulate(cohort: Cohort, folder: Path, size_px: int, clock: StepClock) -> Path:
-    """The cohort's folder, which appears only when it is complete."""
-    name = f"{cohort.layout}-{cohort.patients}-{size_px}px-seed{cohort.seed}"
-    if not (folder / name).is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        options = {
-            "--out": folder / f"{name}.part",
-            "--layout": cohort.layout,
-            "--patients": cohort.patients,
-            "--size-px": size_px,
-            "--seed": cohort.seed,
-        }
-        arguments = [str(part) for option in options.items() for part in option]
-        run_step(cohort.step, as_local(["radiffuse", "simulate", *arguments]), {}, clock)
-        (folder / f"{name}.part").rename(folder / name)
-    return folder / name
+    """The cohort's folder; one that is there already is left as it is."""
+    out = folder / f"{cohort.layout}-{cohort.patients}-{size_px}px-seed{cohort.seed}"
+    options = {
+        "--out": out,
+        "--layout": cohort.layout,
+        "--patients": cohort.patients,
+        "--size-px": size_px,
+        "--seed": cohort.seed,
+    }
+    arguments = [str(part) for option in options.items() for part in option]
+    run_step(cohort.step, as_local(["radiffuse", "simulate", *arguments]), {}, clock)
+    return out
 
 
 def describe(figures: dict[str, Any], out: Path) -> str:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,8 +97,7 @@ def run_pipeline(
             return status.Status.SUCCESS
 
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), workspace_root=str(workspace))
-    # kfp's own log goes nowhere; the steps write to the real descriptors.
-    with _replaced_handler(ProcessTaskHandler), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    with _replaced_handler(ProcessTaskHandler), _quiet_kfp():
         pipeline(**arguments)
     return folders
 
@@ -118,6 +118,14 @@ def run_step(step: str, command: Sequence[str], environment: Mapping[str, str], 
     if code != 0:
         raise StepFailedError(f"step {step!r} failed with exit code {code}; its own message is above")
     _say(clock.describe_end(step, time.monotonic() - start, printed))
+
+
+@contextlib.contextmanager
+def _quiet_kfp() -> Iterator[None]:
+    """Its log, and its warnings of settings that matter in a cluster only; the steps write to the real descriptors."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"kfp\.")
+        yield
 
 
 @contextlib.contextmanager
