@@ -15,7 +15,7 @@ from typing import Any
 from pipelines.local import StepClock, as_local, exit_on_sigterm, run_pipeline, run_step
 from radiffuse.config import load_config
 from radiffuse.embedded_store import EmbeddedStore
-from radiffuse.errors import RadiffuseError
+from radiffuse.errors import ConfigError, RadiffuseError
 from radiffuse.manifest import load_manifest
 from radiffuse.storage import Store
 
@@ -121,7 +121,7 @@ def main() -> int:
             figures = run_demo(arguments.out.resolve(), arguments.config)
     except RadiffuseError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
         return 130
     print(describe(figures, arguments.out))
