@@ -23,7 +23,7 @@ test-kill: .venv/.ready ## Kill training at random steps, many times, and compar
 lint: .venv/.ready ## Format, lint and types
 	.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy
 
-generate: .venv/.ready ## Write the compiled components and pipelines, their pages and the table of licences
+generate: .venv/.ready ## Write the compiled components and pipelines, and the generated pages
 	$(PYTHON) -m pipelines.generate
 
 verify: .venv/.ready ## Fail with a diff where a generated file is not current

@@ -1,6 +1,7 @@
 """Write what is generated, or with --check fail with a diff where a committed file is not current.
 
-Generated are each component's component.yaml and README.md, each pipeline's YAML, and docs/licences.md.
+Generated are each component's component.yaml and README.md, each pipeline's YAML, and docs/licences.md,
+docs/report.md and its JSON schema.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from typing import Any
 from kfp import compiler
 
 from pipelines.licences import licences_page
+from pipelines.report_page import report_page, schema_file
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPONENTS = ("ingest", "stage", "encode", "train", "sample", "evaluate")
@@ -43,6 +45,8 @@ def generated_files() -> Iterator[tuple[Path, str]]:
         pipeline = getattr(importlib.import_module(f"pipelines.{module}"), function)
         yield Path("pipelines") / f"{function}.yaml", _compile(pipeline)
     yield Path("docs") / "licences.md", licences_page(ROOT / "pyproject.toml")
+    yield Path("docs") / "report.md", report_page()
+    yield Path("docs") / "report.schema.json", schema_file()
 
 
 def component_page(component: Any) -> str:

@@ -132,7 +132,7 @@ class EvaluateSettings(Settings):
     """The judge."""
 
     classifier_epochs: int = Field(8, ge=1, description="Passes over the validation split.")
-    classifier_batch_size: int = Field(64, ge=1, description="Images per optimizer step.")
+    classifier_batch_size: int = Field(32, ge=1, description="Images per optimizer step.")
     classifier_learning_rate: float = Field(3e-3, gt=0, description="Peak of a one-cycle schedule.")
     pathology: str = Field("Pleural Effusion", description="CheXpert name of what the classifier recognises.")
     vae_images: int = Field(100, ge=1, description="Held-out images whose reconstruction is measured.")

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -27,6 +27,7 @@ from radiffuse.rank import run_rank
 from radiffuse.sample_plan import (
     SamplePlan,
     commit_when_complete,
+    even_parts,
     image_seed,
     missing_chunks,
     prompt_of,
@@ -100,7 +101,7 @@ def load_sampler(model_path: Path, settings: SampleSettings) -> Sampler:
 def draw_samples(
     model_path: Path,
     settings: SampleSettings,
-    sample_ids: Sequence[int],
+    sample_ids: range,
     output: Path,
     on_step: Callable[[], None] | None = None,
 ) -> None:
@@ -108,11 +109,11 @@ def draw_samples(
     write_samples(output, draw_chunk(load_sampler(model_path, settings), sample_ids, on_step))
 
 
-def draw_chunk(sampler: Sampler, sample_ids: Sequence[int], on_step: Callable[[], None] | None = None) -> list[Sample]:
+def draw_chunk(sampler: Sampler, sample_ids: range, on_step: Callable[[], None] | None = None) -> list[Sample]:
     """Draw samples in batches; `on_step` is called after every U-Net call."""
     settings = sampler.settings
     samples = []
-    for batch in _batches(sample_ids, settings.batch_size):
+    for batch in even_parts(sample_ids, settings.batch_size):
         latents = denoise(sampler, batch, on_step)
         for sample_id, image in zip(batch, decode_latents(sampler, latents), strict=True):
             index, prompt = prompt_of(settings, sample_id)
@@ -168,11 +169,6 @@ def decode_latents(sampler: Sampler, latents: torch.Tensor) -> np.ndarray:
     return np.round(images * 255).astype(np.uint8)
 
 
-def _batches(sample_ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    for first in range(0, len(sample_ids), size):
-        yield sample_ids[first : first + size]
-
-
 def _device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -201,7 +197,7 @@ def run_plan(store: "Store", plan: SamplePlan, rank: int, world_size: int) -> No
     own = [chunk for chunk in plan.chunks()[rank::world_size] if chunk in missing]
     if own:
         sampler = load_sampler(store.fetch_cached(plan.model), plan.settings)
-        calls = sum(-(-len(chunk) // plan.settings.batch_size) for chunk in own) * sampler.num_unet_calls
+        calls = sum(len(even_parts(chunk, plan.settings.batch_size)) for chunk in own) * sampler.num_unet_calls
         # Rank 0 alone shows its share, which is as large as the others'.
         with (
             tempfile.TemporaryDirectory(prefix="radiffuse-sample-") as folder,

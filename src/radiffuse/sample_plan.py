@@ -1,5 +1,6 @@
 """What is to be drawn, with which seeds, in which chunks, and when it is complete. Light: it imports no torch."""
 
+import itertools
 import logging
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -50,8 +51,14 @@ class SamplePlan(BaseModel):
 
     def chunks(self) -> list[range]:
         """Consecutive sample_ids that become one shard; the same for any number of processes."""
-        size = BATCHES_PER_CHUNK * self.settings.batch_size
-        return [range(first, min(first + size, self.num_samples)) for first in range(0, self.num_samples, size)]
+        return even_parts(range(self.num_samples), BATCHES_PER_CHUNK * self.settings.batch_size)
+
+
+def even_parts(sample_ids: range, limit: int) -> list[range]:
+    """As few parts of at most `limit` as there can be, alike in size, so that no process is left with the rest."""
+    count = -(-len(sample_ids) // limit)
+    edges = [len(sample_ids) * part // count for part in range(count + 1)]
+    return [sample_ids[first:last] for first, last in itertools.pairwise(edges)]
 
 
 def prompt_of(settings: SampleSettings, sample_id: int) -> tuple[int, SamplePrompt]:

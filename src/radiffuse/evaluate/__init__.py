@@ -1,0 +1,1 @@
+"""The judge: a classifier and image metrics, and the report they end in."""
