@@ -25,7 +25,7 @@ Array = NDArray[np.float32]
 FIELD_OF_VIEW_MM = 320.0  # a frontal cassette's width less its margins; the CT is 360 mm wide and 332 mm tall
 NATIVE_STEP_MM = (2.5, 0.703125, 0.703125)  # z, y, x
 HIDDEN_BELOW_MM = -45.0  # of height: lung below this lies behind the diaphragm's domes in a frontal view
-FORMAT = 2  # of the cached stacks: raise it when what is computed below changes
+FORMAT = 4  # of the cached stacks: raise it when what is computed below changes
 SIDES = ("right", "left")
 LOBES = {
     10: "left upper lobe",
@@ -36,7 +36,9 @@ LOBES = {
 }
 _LUNGS = {"right": (12, 13, 14), "left": (10, 11)}
 _HEART = (51, 61)  # heart, left atrial appendage
+_VESSELS = tuple(range(51, 69))
 _BONES = (*range(25, 51), *range(69, 79), *range(91, 119))
+INNER_MM = 9.0
 _FAR_MM = 120.0  # distances are kept up to here
 
 
@@ -44,13 +46,15 @@ _FAR_MM = 120.0  # distances are kept up to here
 class Region:
     """A box of a stack and what is known of each of its voxels; arrays are (K, Z, U) of the box, float32.
 
-    share: of the voxel that is lung, 0 to 1. wall_mm: distance to the chest wall, from inside. heart_mm: distance to
-    the heart, from outside. base_mm: height of the lung's lowest point, top_mm of its apex.
+    share: of the voxel that is lung, 0 to 1. wall_mm: distance to the chest wall, from inside. pleura_mm: distance to
+    what fluid climbs, the chest wall or (with INNER_MM added, it climbs less there) the mediastinum. heart_mm: distance
+    to the heart, from outside. base_mm: height of the lung's lowest point, top_mm of its apex.
     """
 
     box: tuple[slice, slice, slice]
     share: Array
     wall_mm: Array
+    pleura_mm: Array
     heart_mm: Array
     base_mm: float
     top_mm: float
@@ -137,11 +141,13 @@ def _region(arrays: dict[str, Array], side: str) -> Region:
         bounds.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
     box = (bounds[0], bounds[1], bounds[2])
     z_mm = arrays["axis1"][box[1]]
+    inside = {name: np.ascontiguousarray(arrays[name][box]) for name in ("wall", "pleura", "heart")}
     return Region(
         box,
-        np.ascontiguousarray(share[box]),
-        np.ascontiguousarray(arrays["wall"][box]),
-        np.ascontiguousarray(arrays["heart"][box]),
+        share=np.ascontiguousarray(share[box]),
+        wall_mm=inside["wall"],
+        pleura_mm=inside["pleura"],
+        heart_mm=inside["heart"],
         base_mm=float(z_mm[0]),
         top_mm=float(z_mm[-1]),
     )
@@ -157,12 +163,11 @@ def _build_stacks(folder: Path, grid: Grid) -> dict[str, NDArray[np.generic]]:
     coarse = [axes[0], axes[1][::4], axes[2][::4]]
     small = labels[:, ::4, ::4]
     body = body_mask(hounsfield[:, ::4, ::4])
-    wall_mm, heart_mm = _distances(small)
+    fields = _distances(small)
     soft, bone = attenuation(hounsfield, labels, body)
     native = {"soft": soft, "bone": bone}
     for side, lobes in _LUNGS.items():
         native[f"share/{side}"] = np.isin(labels, lobes).astype(np.float32)
-    fields = {"wall": wall_mm, "heart": heart_mm}
     out: dict[str, NDArray[np.generic]] = {}
     for direction, steps, order in (
         ("frontal", (grid.z_mm, grid.depth_mm, grid.u_mm), (1, 0, 2)),
@@ -176,7 +181,7 @@ def _build_stacks(folder: Path, grid: Grid) -> dict[str, NDArray[np.generic]]:
         for index, axis in enumerate(order):
             out[f"{direction}/axis{index}"] = targets[axis]
         for lobe, name in LOBES.items():
-            out[f"{direction}/points/{name}"] = _points_in_lobe(small == lobe, wall_mm, coarse)[:, order]
+            out[f"{direction}/points/{name}"] = _points_in_lobe(small == lobe, fields["wall"], coarse)[:, order]
     return out
 
 
@@ -239,8 +244,10 @@ def attenuation(
     """
     from scipy import ndimage
 
-    near_bone = ndimage.binary_dilation(np.isin(labels[:, ::2, ::2], _BONES), iterations=2)
-    near_bone = near_bone.repeat(2, axis=1).repeat(2, axis=2)
+    plane = ndimage.generate_binary_structure(3, 1)
+    plane[[0, 2]] = False
+    near_bone = ndimage.binary_dilation(np.isin(labels[:, ::2, ::2], _BONES), plane, iterations=1)
+    near_bone = near_bone.repeat(2, axis=1).repeat(2, axis=2) & ~np.isin(labels, _VESSELS) & (hounsfield < 1600)
     inside = body.repeat(4, axis=1).repeat(4, axis=2)
     relative = np.where(inside, np.clip(1 + hounsfield.astype(np.float32) / 1000, 0, 3), np.float32(0))
     soft = np.minimum(relative, np.float32(1.06))
@@ -248,15 +255,17 @@ def attenuation(
     return soft, bone
 
 
-def _distances(labels: NDArray[np.uint8]) -> tuple[Array, Array]:
-    """Millimetres to the chest wall from inside the thorax, and to the heart from outside it."""
+def _distances(labels: NDArray[np.uint8]) -> dict[str, Array]:
+    """Millimetres to the chest wall, to the pleura that fluid climbs (both from inside), and to the heart."""
     from scipy import ndimage
 
     step = (NATIVE_STEP_MM[0], 4 * NATIVE_STEP_MM[1], 4 * NATIVE_STEP_MM[2])
-    thorax = np.stack([_convex_hull(plane) for plane in np.isin(labels, [*LOBES])])
-    wall = ndimage.distance_transform_edt(thorax, sampling=step)
+    lungs = np.isin(labels, [*LOBES])
+    wall = ndimage.distance_transform_edt(np.stack([_convex_hull(plane) for plane in lungs]), sampling=step)
+    inner = np.stack([ndimage.distance_transform_edt(plane, sampling=step[1:]) for plane in lungs])
     heart = ndimage.distance_transform_edt(~np.isin(labels, _HEART), sampling=step)
-    return np.minimum(wall, _FAR_MM).astype(np.float32), np.minimum(heart, _FAR_MM).astype(np.float32)
+    fields = {"wall": wall, "pleura": np.minimum(wall, inner + INNER_MM), "heart": heart}
+    return {name: np.minimum(field, _FAR_MM).astype(np.float32) for name, field in fields.items()}
 
 
 def _convex_hull(plane: NDArray[np.bool_]) -> NDArray[np.bool_]:

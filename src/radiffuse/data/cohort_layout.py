@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from radiffuse.data.patient import ImagePlan, Patient, Study
-from radiffuse.data.report_text import compose_report
+from radiffuse.data.report_text import compose_report, name_examination
 
 Row = tuple[str, ...]
 
@@ -155,7 +155,7 @@ def _metadata_row(patient: Patient, image: PlacedImage, shape: tuple[int, int]) 
     rng = np.random.default_rng([image.study.wording_seed, 2])
     date = f"21{rng.integers(10, 99)}{rng.integers(1, 13):02d}{rng.integers(1, 29):02d}"
     time = f"{rng.integers(24):02d}{rng.integers(60):02d}{rng.integers(60):02d}.{rng.integers(1000):03d}"
-    procedure = "CHEST (PA AND LAT)" if len(image.study.images) > 1 else "CHEST (PORTABLE AP)"
+    procedure = name_examination(image.study)
     ids = (image.dicom_id, _subject_id(patient), _study_id(patient, image.visit))
     size = (str(shape[0]), str(shape[1]))
     return (*ids, procedure, image.plan.view, *size, date, time, procedure, _VIEW_NAMES[image.plan.view], "Erect")

@@ -7,7 +7,7 @@ from numpy.random import Generator
 
 from radiffuse.data.anatomy import FIELD_OF_VIEW_MM, Array
 
-_MARKER_MM = 9.0  # half the height of a letter
+_MARKER_MM = 6.5  # half the height of a letter
 _LETTERS = {  # strokes in units of half a letter, (right, down)
     "L": (((-0.6, -1.0), (-0.6, 1.0), (0.6, 1.0)),),
     "R": (((-0.6, 1.0), (-0.6, -1.0), (0.4, -1.0), (0.6, -0.5), (0.4, 0.0), (-0.6, 0.0)), ((0.0, 0.0), (0.6, 1.0))),
@@ -48,7 +48,7 @@ def draw_marker(rng: Generator) -> tuple[Stroke, ...]:
     down = rng.uniform(-146, -120)
     size = _MARKER_MM * rng.uniform(0.8, 1.2)
     return tuple(
-        Stroke(tuple((float(right + x * size), float(down + y * size)) for x, y in points), 1.6)
+        Stroke(tuple((float(right + x * size), float(down + y * size)) for x, y in points), 1.3)
         for points in _LETTERS.get(letter, ())
     )
 

@@ -100,7 +100,7 @@ def _box_axis(axis_mm: Array, region: Region, axis: int) -> Array:
 def _fill(volume: Array, stack: Stack, effusion: Effusion) -> None:
     region = stack.lungs[effusion.side]
     above_base = _box_axis(stack.z_mm, region, 1) - np.float32(region.base_mm)
-    rise = np.float32(effusion.meniscus_mm) * np.exp(region.wall_mm * np.float32(-1 / effusion.meniscus_reach_mm))
+    rise = np.float32(effusion.meniscus_mm) * np.exp(region.pleura_mm * np.float32(-1 / effusion.meniscus_reach_mm))
     fluid = _soft_step(np.float32(effusion.height_mm) + rise - above_base, 4.0)
     _replace(volume[region.box], fluid * region.share, FLUID)
 

@@ -88,9 +88,9 @@ def _draw_habitus(rng: Generator, sex: str, age: int) -> Habitus:
         width=float(rng.uniform(0.93, 1.07)),
         height=float(rng.uniform(0.93, 1.07)),
         soft_tissue=float(rng.uniform(0.92, 1.12)),
-        bone=float(rng.uniform(0.8, 1.2) - 0.003 * max(age - 60, 0)),
+        bone=float(rng.uniform(1.0, 1.5) - 0.004 * max(age - 60, 0)),
         lung_haze=float(rng.uniform(0.02, 0.1)),
-        breast_mm=float(rng.uniform(8, 38)) if sex == "Female" else 0.0,
+        breast_mm=float(rng.uniform(5, 34)) if sex == "Female" else 0.0,
         warp_mm=tuple(tuple(tuple(float(value) for value in row) for row in field) for field in warp),
     )
 
@@ -152,7 +152,7 @@ def _draw_consolidation(rng: Generator, strength: float) -> Condition:
     patch = Consolidation(
         lobe=str(rng.choice(list(LOBES.values()))),
         place=float(rng.random()),
-        radius_mm=float(rng.uniform(30, 48)),
+        radius_mm=float(rng.uniform(34, 55)),
         strength=strength * float(rng.uniform(0.8, 1.1)),
         texture_seed=int(rng.integers(2**32)),
     )
@@ -219,8 +219,8 @@ def _draw_image(rng: Generator, view: str) -> ImagePlan:
     )
     exposure = Exposure(
         scatter=float(rng.uniform(0.1, 0.35)),
-        noise=float(rng.uniform(0.003, 0.011)),
-        contrast=float(rng.uniform(0.85, 1.2)),
+        noise=float(rng.uniform(0.002, 0.008)),
+        contrast=float(rng.uniform(0.95, 1.3)),
         brightness=float(rng.uniform(-0.12, 0.1)),
         detail=float(rng.uniform(0.25, 0.9)),
         seed=int(rng.integers(2**32)),

@@ -19,8 +19,11 @@ from radiffuse.data.pathology import Condition, apply_condition
 
 WATER_PER_MM = 0.0195  # attenuation of water near 70 keV, the mean of a 120 kVp beam
 SOURCE_MM = {"PA": 1800.0, "AP": 1000.0, "LATERAL": 1800.0}  # source to detector; AP is taken at the bedside
+EDGE_SLICES = 6  # beyond the scan's top goes on what these show on average
 BODY_MM = 25.0  # of water: less is bare film, which says nothing about exposure
 DEVICE_MM = 45.0  # of water that a wire or a tube's wall is worth
+BREAST_DOWN_MM = 30.0  # from the middle of the lungs
+CENTRE_MM = 12.0  # the film's centre lies this far below the lungs' middle, so that it ends where the scan does
 WARP_KNOTS = 4
 
 
@@ -112,11 +115,11 @@ def project(volume: Array, stack: Stack, grid_mm: Array, view: str, habitus: Hab
     towards_detector = -1.0 if view == "AP" else 1.0  # AP: the back is on the detector, PA: the front
     depth = stack.depth_mm * np.float32(towards_detector)
     gap = float(depth.max()) + 20
-    scale = (source - (gap - depth)) / (source - gap)  # of a slice's size in the middle plane's units, (K,)
-    shrink = np.asarray(1 / scale, dtype=np.float32)[:, None]
+    # A ray through a point of the middle plane meets the slices nearer to the tube closer to the axis.
+    spread = np.asarray((source - gap + depth) / (source - gap), dtype=np.float32)[:, None]
     flip = -1.0 if view == "LATERAL" else 1.0
-    across: Array = grid_mm[None, :] * np.float32(flip / habitus.width / pose.zoom) * shrink
-    up: Array = -grid_mm[None, :] * np.float32(1 / habitus.height / pose.zoom) * shrink
+    across: Array = grid_mm[None, :] * np.float32(flip / habitus.width / pose.zoom) * spread
+    up: Array = -grid_mm[None, :] * np.float32(1 / habitus.height / pose.zoom) * spread - np.float32(CENTRE_MM)
     across = across + _shear(stack.depth_mm, pose.yaw)
     up = up + _shear(stack.depth_mm, pose.pitch)
     columns = _cubic_weights(stack.u_mm, across, keep_edge=False)
@@ -151,7 +154,7 @@ def _cubic_weights(axis_mm: Array, places_mm: Array, keep_edge: bool) -> Array:
     weights = padded[:, 4:-4]
     if keep_edge:
         weights[:, 0] += padded[:, :4].sum(axis=1)
-        weights[:, -1] += padded[:, -4:].sum(axis=1)
+        weights[:, -EDGE_SLICES:] += padded[:, None, -4:].sum(axis=2) / np.float32(EDGE_SLICES)
     return np.ascontiguousarray(weights)
 
 
@@ -187,8 +190,10 @@ def _breasts(size_px: int, thickness_mm: float) -> Array:
     radius_mm = 48 + 0.25 * thickness_mm
     out = np.zeros((size_px, size_px), dtype=np.float32)
     for centre in (-72.0, 72.0):
-        squared = ((right - centre) / radius_mm) ** 2 + ((down - 42) / (0.95 * radius_mm)) ** 2
-        out += np.float32(thickness_mm) * np.sqrt(np.clip(1 - squared, 0, 1)).astype(np.float32)
+        # Pear-shaped: it fades upwards and towards the middle, and ends in a soft fold below.
+        below = np.where(down > BREAST_DOWN_MM, 0.8, 1.5)
+        squared = ((right - centre) / radius_mm) ** 2 + ((down - BREAST_DOWN_MM) / (below * radius_mm)) ** 2
+        out += np.float32(thickness_mm) * np.clip(1 - squared, 0, 1).astype(np.float32)
     return out
 
 

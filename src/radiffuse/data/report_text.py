@@ -65,11 +65,18 @@ def compose_report(study: Study) -> str:
     """The whole report, laid out as MIMIC-CXR's are."""
     rng = np.random.default_rng([study.wording_seed, 1])
     findings, impression = compose_sections(study)
-    views = [image.view for image in study.images]
-    examination = "CHEST (PA AND LAT)" if "LATERAL" in views else f"CHEST ({views[0]})"
-    head = f"{'FINAL REPORT':>45}\n EXAMINATION:  {examination}\n \n INDICATION:  {_pick(rng, _INDICATIONS)}\n \n"
+    head = f"{'FINAL REPORT':>45}\n EXAMINATION:  {name_examination(study)}\n \n"
+    head += f" INDICATION:  {_pick(rng, _INDICATIONS)}\n \n"
     comparison = f" COMPARISON:  {_pick(rng, _COMPARISONS)}\n \n"
     return f"{head}{comparison} FINDINGS: \n \n{_wrap(findings)}\n \n IMPRESSION: \n \n{_wrap(impression)}\n"
+
+
+def name_examination(study: Study) -> str:
+    """The procedure's name, by the views that were taken."""
+    frontal, *lateral = (image.view for image in study.images)
+    if lateral:
+        return f"CHEST ({frontal} AND LAT)"
+    return "CHEST (PORTABLE AP)" if frontal == "AP" else "CHEST (PA)"
 
 
 def describe_positives(rng: Generator, study: Study) -> list[str]:

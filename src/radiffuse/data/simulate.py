@@ -7,13 +7,16 @@ import json
 import logging
 import os
 import shutil
+import signal
+import threading
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
-from multiprocessing import get_context
+from itertools import islice
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +27,9 @@ from PIL import Image
 from radiffuse.data import cohort_layout
 from radiffuse.data.anatomy import Stack, ensure_stacks, load_stack
 from radiffuse.data.cohort_layout import PlacedImage, Row
-from radiffuse.data.patient import Patient, draw_patient
+from radiffuse.data.patient import DEFECTS, KINDS, Patient, draw_patient
 from radiffuse.data.radiograph import render
-from radiffuse.errors import DataError, RadiffuseError, StorageError
+from radiffuse.errors import ConfigError, DataError, RadiffuseError, StorageError
 from radiffuse.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -65,9 +68,9 @@ def simulate_cohort(
     With both there already and made with the same arguments, nothing is done. Raises DataError where something else
     lies in the way, StorageError when the disk does not take it.
     """
+    out = Path(os.path.abspath(out))
     arguments = CohortArguments(layout, patients, size_px, seed)
-    if layout not in cohort_layout.TABLES:
-        raise DataError(f"no layout {layout!r}; there are {', '.join(cohort_layout.TABLES)}")
+    _refuse_impossible(arguments)
     done = find_cohort(out, arguments)
     if done is not None:
         return done
@@ -78,7 +81,17 @@ def simulate_cohort(
             written = _render_all(folder, arguments, workers)
             return _finish(folder, out, arguments, written)
     except OSError as error:
-        raise StorageError(f"could not write {out}: {error.strerror}; nothing was left there") from error
+        raise StorageError(f"could not write {out}: {error}; nothing was left there") from error
+
+
+def _refuse_impossible(arguments: CohortArguments) -> None:
+    if arguments.layout not in cohort_layout.TABLES:
+        raise ConfigError(f"no layout {arguments.layout!r}; there are {', '.join(cohort_layout.TABLES)}")
+    if arguments.patients < 1 or arguments.size_px < 32 or arguments.seed < 0:
+        raise ConfigError(
+            "a cohort needs at least 1 patient, images of at least 32 pixels and a seed of at least 0, not "
+            + _describe(asdict(arguments))
+        )
 
 
 def truth_path(out: Path) -> Path:
@@ -90,10 +103,8 @@ def find_cohort(out: Path, arguments: CohortArguments) -> dict[str, int | float 
     """The counts of the complete cohort at `out`, None where there is nothing; raises DataError for anything else."""
     truth = truth_path(out)
     if not truth.exists():
-        if out.exists():
-            raise DataError(
-                f"{out} exists and no {truth.name} beside it says that it is a cohort; choose another --out"
-            )
+        if out.exists() and not (out.is_dir() and next(out.iterdir(), None) is None):
+            raise DataError(f"{out} exists, but no {truth.name} beside it calls it a cohort; choose another --out")
         return None
     try:
         known = json.loads(truth.read_bytes())
@@ -134,14 +145,13 @@ def _partial_folder(out: Path) -> Iterator[Path]:
 def _render_all(folder: Path, arguments: CohortArguments, workers: int) -> list[WrittenPatient]:
     size = max(1, min(16, arguments.patients // (4 * workers)))
     starts = range(1, arguments.patients + 1, size)
-    chunks = [range(start, min(start + size, arguments.patients + 1)) for start in starts]
-    render_chunk = partial(render_patients, folder, arguments)
-    written: list[WrittenPatient] = []
-    with _environment(_ONE_THREAD), ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    chunks = (range(start, min(start + size, arguments.patients + 1)) for start in starts)
+    written: dict[int, list[WrittenPatient]] = {}
+    with _environment(_ONE_THREAD), _open_pool(workers) as pool:
         try:
             with Progress(arguments.patients, "simulate", "patients") as progress:
-                for part in pool.map(render_chunk, chunks):
-                    written.extend(part)
+                for chunk, part in _map_bounded(pool, partial(render_patients, folder, arguments), chunks, 2 * workers):
+                    written[chunk.start] = part
                     progress.update(len(part))
         except BrokenProcessPool as error:
             reason = "was killed or could not start (out of memory?); try fewer --processes"
@@ -149,7 +159,43 @@ def _render_all(folder: Path, arguments: CohortArguments, workers: int) -> list[
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return written
+    return [patient for start in sorted(written) for patient in written[start]]
+
+
+def _map_bounded(
+    pool: ProcessPoolExecutor,
+    render_chunk: Callable[[range], list[WrittenPatient]],
+    chunks: Iterator[range],
+    in_flight: int,
+) -> Iterator[tuple[range, list[WrittenPatient]]]:
+    """Each chunk with its result, as they come.
+
+    Executor.map would cancel what is left when a worker dies, and Python 3.11 then never ends (InvalidStateError in
+    the executor's own thread); it would also queue a million patients at once.
+    """
+    pending = {pool.submit(render_chunk, chunk): chunk for chunk in islice(chunks, in_flight)}
+    while pending:
+        done, _ = wait(pending, return_when=FIRST_COMPLETED)
+        for future in done:
+            yield pending.pop(future), future.result()
+            pending.update({pool.submit(render_chunk, chunk): chunk for chunk in islice(chunks, 1)})
+
+
+def _open_pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
+
+
+def _start_worker() -> None:
+    """Ctrl-C is the parent's to handle, and no worker outlives a parent that was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextlib.contextmanager
@@ -220,12 +266,17 @@ def draw_jpeg(patient: Patient, image: PlacedImage, size_px: int) -> tuple[bytes
 
 
 def _crop(grey: NDArray[np.uint8], place: float) -> NDArray[np.uint8]:
-    """A narrow strip, upright or lying: what is left of a chest after somebody cut too much off."""
+    """What is left after somebody cut too much off: a narrow strip, upright or lying, or a window in a black frame."""
     size = grey.shape[0]
-    keep = round(size * (0.26 + 0.1 * place))
+    kind, place = int(place * 3), place * 3 % 1
+    keep = round(size * (0.26 + 0.1 * place if kind < 2 else 0.4 + 0.15 * place))
     start = round((size - keep) * place)
-    strip = slice(start, start + keep)
-    return grey[strip] if round(place * 1000) % 2 else grey[:, strip]
+    part = slice(start, start + keep)
+    if kind == 2:
+        framed = np.zeros_like(grey)
+        framed[part, part] = grey[part, part]
+        return framed
+    return grey[part] if kind else grey[:, part]
 
 
 def _encode(pixels: NDArray[np.uint8]) -> bytes:
@@ -264,16 +315,16 @@ def _finish(
 
 
 def _count(written: list[WrittenPatient]) -> dict[str, int | float | str]:
-    counts: Counter[str] = Counter()
-    for patient in written:
-        for study in patient.truth["studies"]:
-            for image in study["images"]:
-                is_frontal = image["view"] != "LATERAL"
-                counts["images"] += 1
-                counts["frontal" if is_frontal else "lateral"] += 1
-                counts[f"frontal_{study['kind']}"] += is_frontal
-                counts[str(image["defect"])] += 1
-    studies = sum(len(patient.truth["studies"]) for patient in written)
-    defects = {name: counts[name] for name in ("cropped", "coloured", "truncated")}
-    kinds = {name: count for name, count in sorted(counts.items()) if name.startswith("frontal")}
-    return {"patients": len(written), "studies": studies, "images": counts["images"], **kinds, **defects}
+    studies = [study for patient in written for study in patient.truth["studies"]]
+    images = [(study["kind"], image) for study in studies for image in study["images"]]
+    frontal = Counter(f"frontal_{kind}" for kind, image in images if image["view"] != "LATERAL")
+    defects = Counter(image["defect"] for _, image in images)
+    return {
+        "patients": len(written),
+        "studies": len(studies),
+        "images": len(images),
+        "frontal": frontal.total(),
+        "lateral": len(images) - frontal.total(),
+        **{f"frontal_{kind}": frontal[f"frontal_{kind}"] for kind in KINDS},
+        **{name: defects[name] for name in DEFECTS},
+    }
