@@ -23,15 +23,15 @@ EXPECTED_SECONDS = {
     "simulate": 30,
     "simulate external": 8,
     "ingest": 6,
+    "ingest external": 3,
     "stage": 3,
     "encode": 20,
-    "ingest external": 3,
     "sample before": 40,
     "train": 220,
     "sample after": 80,
     "evaluate": 60,
 }
-"""Wall seconds per step with the preset `demo` on two cores; only the estimate of the time left uses them."""
+"""Wall seconds per step, in their order, with the preset `demo` on two cores; a person's estimate of the time left."""
 
 
 @dataclass(frozen=True)

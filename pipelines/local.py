@@ -4,6 +4,7 @@ kfp.local refuses container components, so the class that it runs subprocesses w
 """
 
 import contextlib
+import copy
 import os
 import shutil
 import signal
@@ -11,14 +12,15 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 from kfp import local
-from kfp.local import status, subprocess_task_handler
+from kfp.local import pipeline_orchestrator, status, subprocess_task_handler
 
 from radiffuse.errors import RadiffuseError
 
@@ -34,8 +36,8 @@ class StepFailedError(RadiffuseError):
 class StepClock:
     """Which step of how many, and how long still.
 
-    `expected_seconds` holds, per step in any order, what it takes on a machine like the one it was measured on; the
-    steps already done say how much faster or slower this one is.
+    `expected_seconds` holds, per step in the order of the run, what it takes on a machine like the one it was measured
+    on; the steps already done say how much faster or slower this one is.
     """
 
     expected_seconds: Mapping[str, float]
@@ -63,7 +65,7 @@ class StepClock:
 
 
 def run_pipeline(
-    pipeline: Callable[..., Any],
+    pipeline: Any,
     arguments: Mapping[str, str],
     *,
     root: Path,
@@ -72,14 +74,18 @@ def run_pipeline(
 ) -> dict[str, Path]:
     """Run every step and return where each left its outputs, by step name.
 
-    `pipeline` is a kfp pipeline function, `environment` is set for every step on top of this process's own, `clock`
-    tells a person how far it is. What an earlier run left below `root` is removed. Raises StepFailedError at the first
-    step that fails; an exception in between, such as KeyboardInterrupt, asks the running step to stop and waits for it.
+    `pipeline` is a kfp pipeline, a function or loaded from YAML; `environment` is set for every step on top of this
+    process's own; `clock` tells a person how far it is, and in which order to run. What an earlier run left below
+    `root` is removed. Raises StepFailedError at the first step that fails; an exception in between, such as
+    KeyboardInterrupt, asks the running step to stop and waits for it.
     """
     shutil.rmtree(root, ignore_errors=True)
     workspace = root / "workspace"
     workspace.mkdir(parents=True)
-    steps = _step_names(pipeline)
+    spec = _in_order(pipeline, list(clock.expected_seconds))
+    steps = {
+        task.component_ref.name.removeprefix("comp-"): task.task_info.name for task in spec.root.dag.tasks.values()
+    }
     folders: dict[str, Path] = {}
 
     class ProcessTaskHandler:
@@ -98,7 +104,7 @@ def run_pipeline(
 
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), workspace_root=str(workspace))
     with _replaced_handler(ProcessTaskHandler), _quiet_kfp():
-        pipeline(**arguments)
+        pipeline_orchestrator.run_local_pipeline(spec, dict(arguments))
     return folders
 
 
@@ -142,14 +148,13 @@ def exit_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _step_names(pipeline: Any) -> dict[str, str]:
-    """Component name without its prefix, which names the step's folder -> the step's display name."""
-    dags = [pipeline.pipeline_spec.root.dag]
-    return {
-        task.component_ref.name.removeprefix("comp-"): task.task_info.name
-        for dag in dags
-        for task in dag.tasks.values()
-    }
+def _in_order(pipeline: Any, order: Sequence[str]) -> Any:
+    """The pipeline's specification with each step after the one before it; kfp.local's order differs by run."""
+    spec = copy.deepcopy(pipeline.pipeline_spec)
+    keys = {task.task_info.name: key for key, task in spec.root.dag.tasks.items()}
+    for earlier, later in pairwise(step for step in order if step in keys):
+        spec.root.dag.tasks[keys[later]].dependent_tasks.append(keys[earlier])
+    return spec
 
 
 def _output_folder(command: Sequence[str]) -> Path:

@@ -60,11 +60,22 @@ def test_a_step_of_another_image_is_refused() -> None:
 def test_a_pipeline_stops_at_the_first_step_that_fails(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     arguments = {"source": str(tmp_path), "config": "no-such-preset", "base_model": "tiny"}
     with pytest.raises(StepFailedError, match="step 'ingest' failed with exit code 2"):
-        run_pipeline(finetune, arguments, root=tmp_path / "root", environment={}, clock=StepClock({"ingest": 1}))
+        run_pipeline(
+            finetune, arguments, root=tmp_path / "root", environment={}, clock=StepClock({"ingest": 1, "stage": 1})
+        )
     captured = capfd.readouterr()
     assert "error: no configuration 'no-such-preset'" in captured.err
     assert "stage" not in captured.err.split("error:")[1]
     assert captured.out == ""
+
+
+def test_the_pipeline_itself_is_left_as_it_was(tmp_path: Path) -> None:
+    before = str(finetune.pipeline_spec)
+    arguments = {"source": str(tmp_path), "config": "no-such-preset", "base_model": "tiny"}
+    clock = StepClock(dict.fromkeys(("ingest", "stage", "encode"), 1.0))
+    with pytest.raises(StepFailedError, match="step 'ingest'"):
+        run_pipeline(finetune, arguments, root=tmp_path / "root", environment={}, clock=clock)
+    assert str(finetune.pipeline_spec) == before
 
 
 def test_kfp_gets_its_own_handler_back(tmp_path: Path) -> None:
