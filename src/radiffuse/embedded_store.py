@@ -54,6 +54,8 @@ OPTIONS = (
     "-webdav=false",
     "-admin.ui=false",
     "-master.telemetry=false",
+    # With old state, writes wait 15 s after a start for volume servers of which there is but this one.
+    "-master.resumeState=false",
     "-s3.autoCreateBucket=false",
     "-s3.port.iceberg=0",
     "-s3.port.lance=0",
@@ -97,7 +99,7 @@ class EmbeddedStore:
         }
 
     def __enter__(self) -> Self:
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = self._claim_directory()
         try:
             self._start()
@@ -178,6 +180,11 @@ class EmbeddedStore:
             candidates = random.SystemRandom().sample(PORT_RANGE, len(PORT_RANGE))
             ports = dict(zip(SERVICES, filter(_is_free, candidates), strict=False))
         if self._port != 0:
+            if not _is_free(self._port):
+                raise StorageError(
+                    f"port {self._port} of {HOST}, or {_grpc_port(self._port)} that goes with it, is taken;"
+                    " choose another, or 0 for any free one"
+                )
             ports["s3"] = self._port
         path.write_text(json.dumps(ports), encoding="utf-8")
         return ports
@@ -194,7 +201,9 @@ class EmbeddedStore:
         }
         environment |= {name: secrets.token_hex(20) for name in INNER_KEYS}
         command = [_find_weed(), "-logtostderr=true", "mini", f"-dir={self._directory}"]
-        with (self._directory / "weed.log").open("ab") as log:
+        # The log tells the access key, though never the secret one.
+        log_file = os.open(self._directory / "weed.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with open(log_file, "ab") as log:
             return subprocess.Popen(
                 ["/bin/sh", "-c", SUPERVISE, "sh", *command, *OPTIONS, *port_options, *grpc_options],
                 stdin=subprocess.PIPE,
