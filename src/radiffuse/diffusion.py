@@ -15,7 +15,8 @@ from torch import Tensor
 from radiffuse.errors import ConfigError
 
 if TYPE_CHECKING:
-    from diffusers import DDPMScheduler, UNet2DConditionModel
+    from radiffuse.data.batches import LatentsBatch
+    from radiffuse.models import Models
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 
@@ -112,19 +113,16 @@ def mean_square_error(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def denoising_losses(
-    unet: "UNet2DConditionModel",
-    noise_scheduler: "DDPMScheduler",
-    latents: Tensor,
-    noise: Tensor,
-    timesteps: Tensor,
-    encoder_hidden_states: Tensor,
-    snr_gamma: float | None,
+    models: "Models", batch: "LatentsBatch", encoder_hidden_states: Tensor, snr_gamma: float | None
 ) -> Tensor:
-    """Loss per image, (B,) float32. latents, noise: (B, C, h, w); encoder_hidden_states: (B, T, D)."""
-    alphas_cumprod = noise_scheduler.alphas_cumprod
-    prediction_type: str = noise_scheduler.config["prediction_type"]
+    """Loss per image, (B,) float32, of the U-Net that attends to encoder_hidden_states (B, T, D)."""
+    assert models.unet is not None
+    assert models.noise_scheduler is not None
+    latents, noise, timesteps = batch.latents, batch.noise, batch.timesteps
+    alphas_cumprod = models.noise_scheduler.alphas_cumprod
+    prediction_type: str = models.noise_scheduler.config["prediction_type"]
     noisy_latents = add_noise(latents, noise, timesteps, alphas_cumprod)
-    model_pred = unet(noisy_latents, timesteps, encoder_hidden_states, return_dict=False)[0]
+    model_pred = models.unet(noisy_latents, timesteps, encoder_hidden_states, return_dict=False)[0]
     losses = mean_square_error(model_pred, target_of(prediction_type, latents, noise, timesteps, alphas_cumprod))
     if snr_gamma is not None:
         losses = losses * min_snr_weight(prediction_type, timesteps, alphas_cumprod, snr_gamma)

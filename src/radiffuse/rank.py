@@ -1,5 +1,6 @@
 """One rank of a torchrun job: its exit code, and the error it leaves for the launcher. Light: it imports no torch."""
 
+import contextlib
 import ctypes
 import json
 import logging
@@ -25,7 +26,8 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 def run_rank(work: Callable[[], object]) -> int:
     """Configure logging, do the work and return the exit code; an error is also left where the launcher reads it."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname).1s %(name)s %(message)s")
+    level = logging.INFO if _rank() == "0" else logging.WARNING
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname).1s %(name)s %(message)s")
     try:
         work()
     except RadiffuseError as error:
@@ -55,7 +57,9 @@ def leave_error(error: Exception, rank: str | None = None) -> None:
         logger.error("%s", error)
         return
     record = {"kind": type(error).__name__, "message": str(error), "seconds": time.time()}
-    (Path(folder) / f"{_rank() if rank is None else rank}.json").write_text(json.dumps(record), encoding="utf-8")
+    # A launcher that was killed has taken its folder with it, and nobody is left to read this.
+    with contextlib.suppress(OSError):
+        (Path(folder) / f"{_rank() if rank is None else rank}.json").write_text(json.dumps(record), encoding="utf-8")
 
 
 def read_error(folder: Path) -> RadiffuseError | None:

@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 from prometheus_client import CollectorRegistry
 from torch import Tensor, nn
 
 from radiffuse.checkpoint import Checkpoints, Trained, discard, read_state
 from radiffuse.config import TrainSettings
-from radiffuse.data.batches import Batch, batch_loader, prefetch
+from radiffuse.data.batches import Batch, batch_loader
+from radiffuse.data.prefetch import prefetch
 from radiffuse.diffusion import seed_torch
+from radiffuse.distribution import agree, distribute, make_accelerator, make_control_group, wait_for_all
 from radiffuse.errors import ConfigError, Preempted, TrainingError
 from radiffuse.export import export_model
 from radiffuse.history import History
@@ -65,6 +66,7 @@ class Run:
 
     settings: TrainSettings
     accelerator: Accelerator
+    control: dist.ProcessGroup | None
     batch_plan: BatchPlan
     model: nn.Module
     trained: Trained
@@ -81,28 +83,41 @@ def train(plan: TrainPlan, store: "Store", data_folder: Path, model_folder: Path
     IntegrityError when the newest checkpoint is damaged, StorageError when the store fails.
     """
     settings, method = plan.settings, METHODS[plan.settings.method]
-    with noting_sigterm() as signals:
-        accelerator = make_accelerator(settings)
-        batch_plan = plan_batches(settings.total_batch_size, settings.train_batch_size, accelerator.num_processes)
+    accelerator = make_accelerator(settings)
+    with (
+        noting_sigterm() as signals,  # from here on; while processes still look for each other SIGTERM ends them
+        Checkpoints(store, plan.checkpoints_uri, plan.name, plan.digest, settings.checkpoints_kept) as checkpoints,
+    ):
+        control = make_control_group(accelerator)
         metrics = serve_metrics(settings, accelerator)
+        batch_plan = plan_batches(settings.total_batch_size, settings.train_batch_size, accelerator.num_processes)
         models = load_models(model_folder, method.PARTS)
         move(models, accelerator.device)
         model = TrainedModel(models, method.TRAINED, method.loss_function(models, settings))
         if settings.gradient_checkpointing:
             checkpoint_activations(model)
-        load = batch_loader(plan, batch_plan, accelerator.process_index, data_folder, model_folder)
         trained = make_trained(model, settings)
-        with Checkpoints(store, plan.checkpoints_uri, plan.name, plan.digest, settings.checkpoints_kept) as checkpoints:
-            global_step, history = resume(accelerator, checkpoints, trained)
-            wrapped = accelerator.prepare(model)
-            run = Run(settings, accelerator, batch_plan, wrapped, trained, checkpoints, history, metrics, global_step)
-            places = batch_plan.places(range(global_step, settings.max_train_steps))
-            run_steps(run, prefetch(load, places, settings.dataloader_workers), signals)
-            checkpoints.wait()
-            if accelerator.is_main_process:
-                with trained.averaged():
-                    export_model(store, plan, models, method.TRAINED, model_folder, history)
-        wait_for_all(accelerator)
+        global_step, history = resume(accelerator, checkpoints, trained)
+        run = Run(
+            settings,
+            accelerator,
+            control,
+            batch_plan,
+            distribute(accelerator, model),
+            trained,
+            checkpoints,
+            history,
+            metrics,
+            global_step,
+        )
+        load = batch_loader(plan, batch_plan, accelerator.process_index, data_folder, model_folder)
+        places = batch_plan.places(range(global_step, settings.max_train_steps))
+        run_steps(run, prefetch(load, places, settings.dataloader_workers), signals)
+        checkpoints.wait()
+        if accelerator.is_main_process:
+            with trained.averaged():
+                export_model(store, plan, models, method.TRAINED, model_folder, history)
+        wait_for_all(control)
 
 
 def run_steps(run: Run, batches: Iterator[Batch], signals: list[int]) -> None:
@@ -165,19 +180,6 @@ def accumulate_gradients(run: Run, batches: Iterator[Batch]) -> tuple[Tensor, fl
     return local_loss, data_wait_seconds
 
 
-def agree(
-    accelerator: Accelerator, local_loss: Tensor, grad_norm: Tensor, is_told_to_stop: bool
-) -> tuple[float, float, bool]:
-    """Mean loss over all processes, gradient norm, and whether any process was told to stop: the same everywhere.
-
-    The one wait for the device in a step; the norm is of averaged gradients, so it is everywhere the same already.
-    """
-    shared = torch.stack([local_loss.double(), torch.tensor(float(is_told_to_stop)).to(local_loss)])
-    shared = accelerator.reduce(shared, "sum")
-    loss, told = shared.tolist()
-    return loss / accelerator.num_processes, grad_norm.item(), told > 0
-
-
 def describe_nonfinite(global_step: int, loss: float, grad_norm: float, rate: float) -> str:
     """What the user reads when a step is refused."""
     return (
@@ -186,24 +188,6 @@ def describe_nonfinite(global_step: int, loss: float, grad_norm: float, rate: fl
         "train.learning_rate, lengthen train.lr_warmup_steps or train with train.precision=fp32, and see that the "
         "latents are finite"
     )
-
-
-def make_accelerator(settings: TrainSettings) -> Accelerator:
-    """Devices, precision and distribution: NCCL where there are GPUs, gloo on CPUs."""
-    accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(),
-        mixed_precision="bf16" if settings.precision == "bf16" else "no",
-        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
-    )
-    logger.info(
-        "rank=%d world_size=%d device=%s precision=%s threads=%d",
-        accelerator.process_index,
-        accelerator.num_processes,
-        accelerator.device,
-        settings.precision,
-        torch.get_num_threads(),
-    )
-    return accelerator
 
 
 def serve_metrics(settings: TrainSettings, accelerator: Accelerator) -> TrainingMetrics:
@@ -228,9 +212,9 @@ def move(models: Models, device: torch.device) -> None:
 
 def checkpoint_activations(model: TrainedModel) -> None:
     """Recompute activations in the backward pass; diffusers and transformers name the switch differently."""
+    switches = ("enable_gradient_checkpointing", "activation_checkpointing_enable", "gradient_checkpointing_enable")
     for module in model.children():
-        is_diffusers = hasattr(module, "enable_gradient_checkpointing")
-        getattr(module, "enable_gradient_checkpointing" if is_diffusers else "gradient_checkpointing_enable")()
+        getattr(module, next(name for name in switches if hasattr(module, name)))()
 
 
 def make_trained(model: TrainedModel, settings: TrainSettings) -> Trained:
@@ -269,13 +253,8 @@ def save(run: Run, steps_done: int) -> None:
 def stop(run: Run, steps_done: int) -> None:
     """Leave together once the checkpoint is complete; torchrun ends all processes as soon as one has failed."""
     run.checkpoints.wait()
-    wait_for_all(run.accelerator)
+    wait_for_all(run.control)
     raise Preempted(f"SIGTERM: stopped after step {steps_done} with a complete checkpoint; run again to go on")
-
-
-def wait_for_all(accelerator: Accelerator) -> None:
-    """Wait while rank 0 uploads."""
-    accelerator.wait_for_everyone()
 
 
 def log(record: dict[str, float], is_main: bool) -> None:

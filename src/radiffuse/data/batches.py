@@ -1,15 +1,13 @@
-"""From a step's number to what one process feeds to its model, ahead of time in threads where asked for.
+"""From a step's number to what one process feeds to its model.
 
 A batch is a pure function of (seed, step, place in the batch), so any thread may make any batch, and a resumed run
 makes the same ones.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,10 +24,6 @@ from radiffuse.train_plan import DATA_KINDS, BatchPlan, TrainPlan
 if TYPE_CHECKING:
     from radiffuse.data.shards import ImageDataset
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-BATCHES_AHEAD_PER_WORKER = 2
 DEFAULT_SCALING_FACTOR = 0.18215  # diffusers' own default: Stable Diffusion 1.x does not write it down
 
 
@@ -148,28 +142,6 @@ def images_batch(
     shape = (latent_channels, height // downsampling, width // downsampling)
     draws = draw(settings.seed, step, sample_ids, epochs, shape, num_train_timesteps=1)
     return ImagesBatch(torch.from_numpy(to_pixel_values(images)), torch.from_numpy(draws.posterior_noise))
-
-
-def prefetch(load: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """`load(item)` for each item in order; with workers > 0, that many threads load ahead.
-
-    Threads, not processes: reading mapped pages, decoding PNGs and drawing noise all release the interpreter's lock,
-    and a thread needs no shared memory and meets no signal.
-    """
-    if workers == 0:
-        yield from map(load, items)
-        return
-    pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="loader") as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(load, item))
-                if len(pending) > workers * BATCHES_AHEAD_PER_WORKER:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _move(tensor: Tensor, device: torch.device) -> Tensor:

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from radiffuse.config import EncodeSettings
+from radiffuse.data.prefetch import prefetch
 from radiffuse.errors import DataError, ObjectNotFoundError
 from radiffuse.manifest import Manifest, StoredObject, digest_of
 from radiffuse.progress import Progress
@@ -22,7 +23,7 @@ from radiffuse.progress import Progress
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
-    from radiffuse.data.shards import ImageDataset
+    from radiffuse.data.shards import Example, ImageDataset
     from radiffuse.storage import Store
 
 logger = logging.getLogger(__name__)
@@ -141,12 +142,15 @@ def encode_dataset(store: "Store", dataset: Manifest, model: Manifest, settings:
     if (finished := store.find(uri)) is not None:
         return finished
     # Heavy, and not needed when the work is done.
+    import torch
+
     from radiffuse.data.shards import open_dataset
     from radiffuse.models import load_models
 
     images = open_dataset(store, dataset)
     vae = load_models(store.fetch_cached(model), parts=("vae",)).vae
     assert vae is not None
+    vae.to("cuda" if torch.cuda.is_available() else "cpu")
     rows = images.indices("train")
     if len(rows) == 0:
         raise DataError(f"the dataset at {dataset.uri} has no image in its train split; ingest more images")
@@ -193,9 +197,12 @@ def _encode_shard(
     settings: EncodeSettings,
     progress: Progress,
 ) -> StoredObject:
+    def load(start: int) -> list["Example"]:
+        return [images[int(row)] for row in rows[start : start + settings.batch_size]]
+
     means, stds, sample_ids, prompts = [], [], [], []
-    for start in range(0, len(rows), settings.batch_size):
-        examples = [images[int(row)] for row in rows[start : start + settings.batch_size]]
+    # One thread decodes the next images while this one encodes.
+    for examples in prefetch(load, range(0, len(rows), settings.batch_size), workers=1):
         mean, std = encode_images(vae, np.stack([example.image for example in examples]), settings.precision)
         means.append(mean)
         stds.append(std)

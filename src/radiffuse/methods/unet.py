@@ -21,15 +21,7 @@ def loss_function(models: Models, settings: TrainSettings) -> Callable[[LatentsB
     features = FrozenFeatures(models)
 
     def losses(batch: LatentsBatch) -> Tensor:
-        return denoising_losses(
-            models.unet,
-            models.noise_scheduler,
-            batch.latents,
-            batch.noise,
-            batch.timesteps,
-            features.of(batch.prompts),
-            settings.snr_gamma,
-        )
+        return denoising_losses(models, batch, features.of(batch.prompts), settings.snr_gamma)
 
     return losses
 

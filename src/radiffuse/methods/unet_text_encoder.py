@@ -17,14 +17,6 @@ def loss_function(models: Models, settings: TrainSettings) -> Callable[[LatentsB
     """Denoising loss whose gradients flow into the text encoder too."""
 
     def losses(batch: LatentsBatch) -> Tensor:
-        return denoising_losses(
-            models.unet,
-            models.noise_scheduler,
-            batch.latents,
-            batch.noise,
-            batch.timesteps,
-            encode_prompts(models, batch.prompts),
-            settings.snr_gamma,
-        )
+        return denoising_losses(models, batch, encode_prompts(models, batch.prompts), settings.snr_gamma)
 
     return losses
