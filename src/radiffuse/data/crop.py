@@ -1,4 +1,8 @@
-"""Blank and unusually cropped pictures, judged from grey values alone."""
+"""Blank and unusually cropped pictures, judged from shape and grey values alone.
+
+Only what no disease can imitate counts. A test for the bright spine between dark lungs was tried on simulated frontals:
+it found half of the crops that cut off the midline, and every opaque hemithorax, which is what an effusion looks like.
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -16,19 +20,22 @@ def is_odd_shape(width: int, height: int) -> bool:
     return max(width, height) > MAX_ASPECT_RATIO * min(width, height)
 
 
-def is_blank(content: npt.NDArray[np.uint8]) -> bool:
-    """Whether (H, W) grey values hold nothing at all."""
-    return not _occupied(content, 0).any()
+def content_shape(thumbnail: npt.NDArray[np.uint8]) -> tuple[int, int]:
+    """Width and height of what is not a uniform border in (H, W) grey values; (0, 0) where all of it is uniform."""
+    width, height = (_extent(thumbnail, axis) for axis in (0, 1))
+    return (width, height) if width and height else (0, 0)
 
 
-def is_cropped(content: npt.NDArray[np.uint8]) -> bool:
-    """Whether the part of (H, W) grey values that is not a uniform border is small or oddly shaped."""
-    height, width = (int(np.ptp(np.flatnonzero(_occupied(content, axis)))) + 1 for axis in (1, 0))
-    return is_odd_shape(width, height) or width * height < MIN_CONTENT_SHARE * content.size
+def is_small(shape: tuple[int, int], content: tuple[int, int]) -> bool:
+    """Whether content of that width and height is a small part of a picture of that shape."""
+    return content[0] * content[1] < MIN_CONTENT_SHARE * shape[0] * shape[1]
 
 
-def _occupied(content: npt.NDArray[np.uint8], axis: int) -> npt.NDArray[np.bool_]:
-    # Percentiles, because a letter burnt into a black border is no anatomy.
-    low, high = np.percentile(content, (5, 95), axis=axis)
-    occupied: npt.NDArray[np.bool_] = high - low > _EMPTY_LEVELS
-    return occupied
+def _extent(thumbnail: npt.NDArray[np.uint8], axis: int) -> int:
+    """From the first to the last column (axis 0) or row (axis 1) that holds anatomy."""
+    ordered = np.sort(thumbnail, axis=axis)
+    # The extreme tenths are left out, because a letter burnt into a black border is no anatomy.
+    last = ordered.shape[axis] - 1
+    low, high = (ordered.take(place, axis=axis).astype(int) for place in (last // 10, last - last // 10))
+    places = np.flatnonzero(high - low > _EMPTY_LEVELS)
+    return int(np.ptp(places)) + 1 if len(places) else 0

@@ -1,6 +1,7 @@
 """Which images an ingest reads, in which order, and how patients are split: decided from the tables and file sizes."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ def plan_ingest(candidates: Candidates, settings: IngestSettings) -> Plan:
         views = " or ".join(settings.view_positions)
         raise DataError(f"{candidates.tables[0]} lists no {views} image ({describe(exclusions)})")
     rows = rows.take(pa.array(draw_order(settings.seed, rows.column("path").to_pylist())))
-    sizes = _find_sizes(candidates, rows, settings.max_images)
+    sizes = find_sizes(candidates.root, rows.column("path").to_pylist(), settings.max_images)
     present = rows.slice(0, len(sizes)).filter(pa.array(sizes >= 0))
     _check_found(candidates, rows, present, settings, exclusions)
     rows = rows.append_column("split", _splits(rows, present, settings))
@@ -83,15 +84,14 @@ def _check_layout(candidates: Candidates, settings: IngestSettings) -> None:
         )
 
 
-def _find_sizes(candidates: Candidates, rows: pa.Table, wanted: int | None) -> npt.NDArray[np.int64]:
-    """Bytes of each image, -1 where it is missing, up to the row where `wanted` have been found."""
-    paths: list[str] = rows.column("path").to_pylist()
+def find_sizes(root: Path, paths: list[str], wanted: int | None = None) -> npt.NDArray[np.int64]:
+    """(n,) bytes of each file below `root`, -1 where it is missing; of the first n, up to where `wanted` were found."""
     sizes: list[int] = []
     with ThreadPoolExecutor(_STATS_AT_ONCE) as pool:
         chunks = (paths[start : start + _STAT_CHUNK] for start in range(0, len(paths), _STAT_CHUNK))
         # In steps, because map would look for every image before the first answer is used.
         for batch in _in_steps(chunks, _STATS_AT_ONCE):
-            for found in pool.map(lambda chunk: [_size(candidates.root, path) for path in chunk], batch):
+            for found in pool.map(lambda chunk: [_size(root, path) for path in chunk], batch):
                 sizes.extend(found)
             if wanted is not None and sum(size >= 0 for size in sizes) >= wanted:
                 break
@@ -107,7 +107,7 @@ def _in_steps(chunks: Iterator[list[str]], count: int) -> Iterator[list[list[str
 
 def _size(root: Path, path: str) -> int:
     try:
-        return (root / path).stat().st_size
+        return os.stat(f"{root}/{path}").st_size
     except (FileNotFoundError, NotADirectoryError):
         return -1
     except OSError as error:
@@ -171,8 +171,7 @@ def _fingerprint(candidates: Candidates, rows: pa.Table, sizes: npt.NDArray[np.i
     """Of the images found, and of their reports where the layout has any."""
     found = sizes[sizes >= 0]
     digest = hashlib.sha256(sizes.astype("<i8").tobytes())
-    reports = rows.slice(0, len(sizes)).column("report")
-    if reports.null_count < len(reports):
-        report_sizes = [_size(candidates.root, report) for report in reports.to_pylist()]
-        digest.update(np.array(report_sizes, dtype="<i8").tobytes())
+    reports = pc.drop_null(rows.slice(0, len(sizes)).column("report")).to_pylist()
+    if reports:
+        digest.update(find_sizes(candidates.root, reports).astype("<i8").tobytes())
     return len(found), int(found.sum()), digest.hexdigest()

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from radiffuse.data.crop import is_blank, is_cropped, is_odd_shape
+from radiffuse.data.crop import content_shape, is_odd_shape, is_small
 
 UNREADABLE = ("empty", "truncated", "animated", "too_large", "not_an_image", "damaged", "denied", "blank")
 """Reasons that are counted together as excluded_unreadable."""
@@ -25,8 +26,10 @@ _TINT_LEVELS = 6.0
 _MARK_LEVELS = 40
 _MARK_SHARE = 0.002
 _COLOUR_TEST_PX = 256
+_CONTENT_TEST_PX = 32
 # Detectors deliver these bit depths in 16-bit files.
 _BIT_DEPTHS = (8, 10, 12, 14, 16)
+_PNG_FILTER_UP = 2
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,11 @@ def _read_grey(path: Path, image_size_px: int) -> Image.Image:
         picture = picture.convert("L")
     target = _fit(shape, image_size_px)
     grey = picture.convert("L").resize(target, Image.Resampling.LANCZOS, reducing_gap=2.0)
-    content = np.asarray(grey)
-    if is_blank(content):
+    thumbnail = grey.resize(_fit(shape, _CONTENT_TEST_PX), Image.Resampling.BOX)
+    content = content_shape(np.asarray(thumbnail))
+    if content == (0, 0):
         raise _SetAside("blank")
-    if is_odd_shape(*shape) or is_cropped(content):
+    if is_odd_shape(*shape) or is_odd_shape(*content) or is_small(thumbnail.size, content):
         raise _SetAside("cropped")
     return grey
 
@@ -131,14 +135,28 @@ def _is_coloured(picture: Image.Image) -> bool:
     return bool(spread.mean() > _TINT_LEVELS or (spread > _MARK_LEVELS).mean() > _MARK_SHARE)
 
 
-def _pad_to_square(grey: Image.Image, image_size_px: int) -> Image.Image:
-    square = Image.new("L", (image_size_px, image_size_px))
-    square.paste(grey, ((image_size_px - grey.width) // 2, (image_size_px - grey.height) // 2))
+def _pad_to_square(grey: Image.Image, image_size_px: int) -> npt.NDArray[np.uint8]:
+    square = np.zeros((image_size_px, image_size_px), np.uint8)
+    top, left = (image_size_px - grey.height) // 2, (image_size_px - grey.width) // 2
+    square[top : top + grey.height, left : left + grey.width] = np.asarray(grey)
     return square
 
 
-def _encode_png(grey: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    # Runs after PNG's filters: as small as level 6 on noisy pictures, at the speed of level 1.
-    grey.save(buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
-    return buffer.getvalue()
+def _encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """(H, W) grey values as PNG, every row by its difference from the row above.
+
+    Pillow tries all five filters on every row: measured on 512 px radiographs, three times the time to write, a tenth
+    of the whole ingest, and twice the time to read, for 6 % fewer bytes. Runs (Z_RLE) suit these differences.
+    """
+    height, width = pixels.shape
+    rows = np.full((height, width + 1), _PNG_FILTER_UP, np.uint8)
+    rows[0, 1:] = pixels[0]
+    np.subtract(pixels[1:], pixels[:-1], out=rows[1:, 1:])
+    compressor = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+    data = compressor.compress(rows.tobytes()) + compressor.flush()
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8-bit grey, not interlaced
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -28,7 +28,7 @@ def find_sections(report: str) -> dict[str, str]:
     headings = list(_HEADING.finditer(report))
     ends = [heading.start() for heading in headings[1:]] + [len(report)]
     sections = {}
-    for heading, end in zip(headings, ends, strict=True):
+    for heading, end in zip(headings, ends, strict=False):
         name = heading["known"] if heading["known"] is not None else heading["capitals"]
         if text := clean_text(report[heading.end() : end]):
             sections[" ".join(name.lower().split())] = text
