@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import pytest
 
 from radiffuse.config import IngestSettings, SplitFractions
 from radiffuse.data.draw import draw_order
-from radiffuse.data.ingest import ingest_dataset
+from radiffuse.data.ingest import describe_dataset, ingest_dataset
+from radiffuse.data.plan import plan_ingest
 from radiffuse.data.shards import open_dataset
-from radiffuse.errors import ConfigError, DataError
+from radiffuse.data.sources import read_candidates
+from radiffuse.errors import ConfigError, DataError, StorageError
 from tests.data.layouts import (
     EFFUSION,
     HEALTHY,
@@ -102,15 +105,20 @@ def test_running_again_does_nothing(store, tmp_path, name, monkeypatch):
     assert ingest(store, root, name) == first
 
 
-def test_the_address_covers_the_table_the_images_and_the_settings(store, tmp_path, name):
+def test_the_address_covers_the_table_the_images_and_the_settings(tmp_path):
+    def address(**settings):
+        resolved = IngestSettings(**{**SETTINGS, **settings})
+        return describe_dataset(plan_ingest(read_candidates("chexpert", root), resolved), resolved, "name").uri
+
     root = write_chexpert(tmp_path, cohort())
-    digests = [ingest(store, root, name).digest, ingest(store, root, name, seed=1).digest]
+    addresses = [address(), address(), address(seed=1)]
     (root / "train/patient00001/study1/view1_frontal.jpg").write_bytes(encode(chest(90, 100)))
-    digests.append(ingest(store, root, name).digest)
+    addresses.append(address())
     with (root / "train.csv").open("a") as file:
         file.write(",".join(chexpert_row(99, HEALTHY, view="view1_lateral")) + "\n")
-    digests.append(ingest(store, root, name).digest)
-    assert len(set(digests)) == 4
+    addresses.append(address())
+    assert addresses[0] == addresses[1]
+    assert len(set(addresses)) == 4
 
 
 def test_the_order_of_the_table_and_the_number_of_processes_change_nothing(store, tmp_path, name):
@@ -218,6 +226,33 @@ def test_errors_and_logs_name_no_patient(store, tmp_path, name, caplog):
     ):
         ingest(store, root, name)
     assert "patient0" not in str(caught.value) + caplog.text
+
+
+def test_when_no_image_can_be_used_the_error_counts_why(store, tmp_path, name):
+    root = write_chexpert(tmp_path, cohort())
+    for path in root.glob("train/*/*/*.jpg"):
+        path.write_bytes(b"")
+    with pytest.raises(
+        DataError, match=r"no image of .* can be used \(left out: unreadable 24; unreadable are empty 24\)"
+    ):
+        ingest(store, root, name)
+
+
+def test_many_cropped_images_are_worth_a_warning(store, tmp_path, name, caplog):
+    root = write_chexpert(tmp_path, cohort())
+    for path in sorted(root.glob("train/*/*/*.jpg"))[:2]:
+        path.write_bytes(encode(chest(30, 96)))
+    ingest(store, root, name, few_shot_per_class=2)
+    assert "many_cropped=2 of=24" in caplog.text
+
+
+def test_a_full_disk_is_named(store, tmp_path, name, small_disk, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    with pytest.raises(
+        StorageError, match=rf"no space left in {small_disk}; free some, or set TMPDIR to a larger disk"
+    ):
+        ingest(store, write_chexpert(tmp_path, cohort()), name, image_size_px=1024, few_shot_per_class=0)
+    assert list(small_disk.iterdir()) == []
 
 
 def test_settings_that_the_layout_cannot_meet_are_refused(store, tmp_path, name):

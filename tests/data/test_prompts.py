@@ -5,6 +5,7 @@ import pytest
 from radiffuse.config import IngestSettings
 from radiffuse.data.labels import LABELS
 from radiffuse.data.prompts import PLAIN_PROMPT, find_prompt, positive_pathologies, prompt_from_labels
+from radiffuse.errors import DataError
 
 EFFUSION_PROMPT = "a photo of a lung xray with a visible pleural effusion"
 
@@ -89,3 +90,10 @@ def test_the_side_comes_from_the_report_where_there_are_other_findings(tmp_path)
     assert found.prompt == f"{PLAIN_PROMPT} with a visible right pleural effusion and visible edema"
     absent = find_prompt(row("s2.txt", **labels), tmp_path, IngestSettings())
     assert absent.prompt == f"{EFFUSION_PROMPT} and visible edema"
+
+
+def test_a_report_that_cannot_be_read_is_an_error_without_its_name(tmp_path):
+    (tmp_path / "s1.txt").mkdir()
+    with pytest.raises(DataError, match=rf"a report below {tmp_path} cannot be read: Is a directory") as caught:
+        find_prompt(row("s1.txt"), tmp_path, IngestSettings(prompt_source="impression"))
+    assert "s1.txt" not in str(caught.value)

@@ -54,7 +54,7 @@ def ingest_dataset(
         StorageError: The store failed, or the disk for temporary files is full.
     """
     plan = plan_ingest(read_candidates(layout, source), settings)
-    manifest = _describe(plan, settings, name)
+    manifest = describe_dataset(plan, settings, name)
     if (done := store.find(manifest.uri)) is not None:
         logger.info("ingest already_complete=%s", done.uri)
         return done
@@ -63,7 +63,7 @@ def ingest_dataset(
         return store.publish(manifest.model_copy(update={"counts": counts}), Path(directory))
 
 
-def _describe(plan: Plan, settings: IngestSettings, name: str) -> Manifest:
+def describe_dataset(plan: Plan, settings: IngestSettings, name: str) -> Manifest:
     """The manifest without its counts and objects; its address covers tables, images, settings and formats."""
     images, size_bytes, sha256 = plan.fingerprint
     tables = {path.name: sha256_of_file(path) for path in plan.candidates.tables}

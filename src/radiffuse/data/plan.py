@@ -67,8 +67,14 @@ def plan_ingest(candidates: Candidates, settings: IngestSettings) -> Plan:
 
 def describe(counts: dict[str, int]) -> str:
     """Exclusions in words: the reasons that met an image, each with its count."""
-    found = [f"{name.removeprefix('excluded_')} {count}" for name, count in counts.items() if count]
-    return "left out: " + ", ".join(found) if found else "none left out"
+
+    def words(prefix: str) -> str:
+        names = [name for name, count in counts.items() if count and name.startswith(prefix)]
+        return ", ".join(f"{name.removeprefix(prefix)} {counts[name]}" for name in names)
+
+    left_out, kinds = words("excluded_"), words("unreadable_")
+    text = f"left out: {left_out}" if left_out else "none left out"
+    return f"{text}; unreadable are {kinds}" if kinds else text
 
 
 def _check_layout(candidates: Candidates, settings: IngestSettings) -> None:
