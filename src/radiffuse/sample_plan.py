@@ -57,7 +57,7 @@ class SamplePlan(BaseModel):
 def even_parts(sample_ids: range, limit: int) -> list[range]:
     """As few parts of at most `limit` as there can be, alike in size, so that no process is left with the rest."""
     count = -(-len(sample_ids) // limit)
-    edges = [len(sample_ids) * part // count for part in range(count + 1)]
+    edges = [len(sample_ids) * part // max(count, 1) for part in range(count + 1)]
     return [sample_ids[first:last] for first, last in itertools.pairwise(edges)]
 
 
