@@ -50,7 +50,7 @@ COHORTS = (
 )
 
 
-def run_demo(out: Path, config: str = "demo", cohorts: tuple[Cohort, Cohort] = COHORTS) -> dict[str, Any]:
+def run_demo(out: Path, config: str, base_model: str, cohorts: tuple[Cohort, Cohort] = COHORTS) -> dict[str, Any]:
     """Leave report.html and report.json in `out`, and return the latter; raises RadiffuseError at the first failure."""
     run = load_config(config)
     clock = StepClock(EXPECTED_SECONDS)
@@ -66,7 +66,7 @@ def run_demo(out: Path, config: str = "demo", cohorts: tuple[Cohort, Cohort] = C
                 "external_source": str(sources[1]),
                 "external_layout": cohorts[1].layout,
                 "config": run.model_dump_json(),
-                "base_model": "tiny",
+                "base_model": base_model,
             },
             root=out / "pipeline-root",
             environment={**server.environment, "RADIFFUSE_CACHE": str(out / "cache")},
@@ -112,13 +112,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the store, the cohorts, the report")
     parser.add_argument("--config", default="demo", help="preset name, YAML file or document")
+    parser.add_argument("--base-model", default="tiny", help="a diffusers folder in place of the one that ships")
     arguments = parser.parse_args()
     start = time.monotonic()
     # Spinning threads of one process would take the cores from the other.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         with exit_on_sigterm():
-            figures = run_demo(arguments.out.resolve(), arguments.config)
+            figures = run_demo(arguments.out.resolve(), arguments.config, arguments.base_model)
     except RadiffuseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ from radiffuse.errors import RadiffuseError
 
 GRACE_SECONDS = 120.0
 """What an interrupted step has for saving; training saves at its next optimizer step."""
+
+RESULT_WIDTH = 200
 
 
 class StepFailedError(RadiffuseError):
@@ -61,7 +64,7 @@ class StepClock:
     def describe_end(self, step: str, seconds: float, result: str) -> str:
         """A step is done; `result` is what it printed."""
         self.done_seconds[step] = seconds
-        return f"      {seconds:.1f} s · {result}"
+        return f"      {seconds:.1f} s · {textwrap.shorten(result, RESULT_WIDTH, placeholder=' …')}"
 
 
 def run_pipeline(

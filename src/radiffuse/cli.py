@@ -97,8 +97,12 @@ def _finish(manifest: "Manifest", out: Path, executor_input: str | None, as_json
     if as_json:
         typer.echo(manifest.model_dump_json(indent=2))
     else:
-        counts = " ".join(f"{name}={value:g}" for name, value in manifest.counts.items())
-        typer.echo(f"{manifest.kind} {manifest.uri} {counts}".rstrip())
+        figures = (
+            f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+            for name, value in manifest.counts.items()
+            if isinstance(value, float) or value != 0
+        )
+        typer.echo(" ".join((manifest.kind, manifest.uri, *figures)))
 
 
 @app.command(epilog="Example: radiffuse config demo --set train.max_train_steps=100 --json")
