@@ -17,7 +17,7 @@ def learning_rate(global_step: int, settings: TrainSettings) -> float:
     """
     peak, warmup = settings.learning_rate, settings.lr_warmup_steps
     if global_step < warmup:
-        return peak * (global_step + 1) / warmup
+        return peak * ((global_step + 1) / warmup)  # the bracket keeps the last of them at the peak exactly
     progress = (global_step - warmup) / max(1, settings.max_train_steps - warmup)
     if settings.lr_schedule == "cosine":
         return peak * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,0 +1,121 @@
+"""Checkpoints: complete or not there, checked when read, pruned, and never silently replaced by another."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from radiffuse.checkpoint import OPTIMIZER, WEIGHTS, Checkpoints, Trained, discard, read_state
+from radiffuse.config import TrainSettings
+from radiffuse.errors import IntegrityError, StorageError
+from radiffuse.manifest import MANIFEST_NAME
+from radiffuse.optimization import Ema, make_optimizer
+from radiffuse.storage import Store
+from tests.training import Inputs, inputs, losses, plan_run, train_here
+
+__all__ = ["inputs"]
+
+pytestmark = pytest.mark.usefixtures("store_environment")
+
+FILES = {WEIGHTS: {"w": torch.arange(4.0)}}
+
+
+def checkpoints_of(store: Store, name: str, kept: int = 2) -> Checkpoints:
+    return Checkpoints(store, f"s3://checkpoints/{name}", name, "0123456789abcdef", kept)
+
+
+def steps_in(store: Store, name: str) -> set[str]:
+    return {uri.split("/")[-2] for uri in store.list(f"s3://checkpoints/{name}")}
+
+
+def small_training(seed: int) -> Trained:
+    torch.manual_seed(seed)
+    parameters = {"w": torch.nn.Parameter(torch.randn(3, 2)), "b": torch.nn.Parameter(torch.randn(2))}
+    optimizer = make_optimizer(list(parameters.values()), TrainSettings())
+    trained = Trained(parameters, optimizer, Ema(list(parameters.values()), 0.9))
+    for parameter in parameters.values():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    return trained
+
+
+def test_what_is_restored_is_what_was_saved(store: Store) -> None:
+    saved, restored = small_training(seed=1), small_training(seed=2)
+    with checkpoints_of(store, "roundtrip") as checkpoints:
+        checkpoints.save(1, saved.snapshot(), {"global_step": 1, "losses": [0.1]})
+        checkpoints.wait()
+        folder = checkpoints.fetch(checkpoints.latest())
+        assert read_state(folder) == {"global_step": 1, "losses": [0.1]}
+        restored.restore(folder, 1)
+        discard(folder)
+        assert not folder.exists()
+    for name, tensors in saved.snapshot().items():
+        for key, tensor in tensors.items():
+            assert torch.equal(restored.snapshot()[name][key], tensor), key
+    for parameter in restored.parameters.values():
+        assert restored.optimizer.state[parameter]["step"].item() == 1
+
+
+def test_training_on_does_not_change_a_snapshot() -> None:
+    trained = small_training(seed=1)
+    snapshot = trained.snapshot()
+    before = {key: tensor.clone() for tensors in snapshot.values() for key, tensor in tensors.items()}
+    trained.optimizer.step()
+    trained.ema.update(0)
+    after = {key: tensor for tensors in snapshot.values() for key, tensor in tensors.items()}
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert set(snapshot[OPTIMIZER]) == {"exp_avg.w", "exp_avg_sq.w", "exp_avg.b", "exp_avg_sq.b"}
+
+
+def test_without_a_checkpoint_there_is_no_latest(store: Store) -> None:
+    assert checkpoints_of(store, "none").latest() is None
+
+
+def test_an_interrupted_upload_is_never_seen_as_complete_and_is_cleared_away_later(store: Store) -> None:
+    class StoppingStore(Store):
+        def put_bytes(self, uri: str, data: bytes) -> object:
+            if uri.endswith(f"step-00000002/{MANIFEST_NAME}"):
+                raise StorageError("stopped midway")
+            return super().put_bytes(uri, data)
+
+    with checkpoints_of(StoppingStore(store.settings), "stopped") as checkpoints:
+        checkpoints.save(1, FILES, {})
+        checkpoints.save(2, FILES, {})
+        with pytest.raises(StorageError, match="stopped midway"):
+            checkpoints.wait()
+        assert steps_in(store, "stopped") == {"step-00000001", "step-00000002"}
+        assert checkpoints.latest().uri.endswith("step-00000001")
+    with checkpoints_of(store, "stopped") as checkpoints:
+        checkpoints.save(3, FILES, {})
+    assert steps_in(store, "stopped") == {"step-00000001", "step-00000003"}
+
+
+def test_only_the_newest_complete_ones_are_kept(store: Store) -> None:
+    with checkpoints_of(store, "pruned", kept=2) as checkpoints:
+        for step in (5, 10, 15, 20):
+            checkpoints.save(step, FILES, {})
+    assert steps_in(store, "pruned") == {"step-00000015", "step-00000020"}
+
+
+def test_a_flipped_byte_stops_the_run_and_following_the_advice_resumes_it(store: Store, inputs: Inputs) -> None:
+    plan, whole = plan_run(inputs), plan_run(inputs)
+    train_here(store, plan)
+    store.delete([f"{plan.uri}/{MANIFEST_NAME}"])
+    damaged = f"{plan.checkpoints_uri}/step-00000006"
+    data = bytearray(store.get_bytes(f"{damaged}/{WEIGHTS}"))
+    data[len(data) // 2] ^= 1
+    store.put_bytes(f"{damaged}/{WEIGHTS}", bytes(data))
+    advice = f"No other was used in its place; delete {damaged}/ to go on from step 4; delete {plan.checkpoints_uri}/"
+    with pytest.raises(IntegrityError, match="the newest checkpoint is damaged") as caught:
+        train_here(store, plan)
+    assert advice in str(caught.value)
+    assert store.find(plan.uri) is None
+    store.delete(list(store.list(damaged)))
+    assert losses(train_here(store, plan)) == losses(train_here(store, whole))
+
+
+def test_no_checkpoint_is_a_pickle(store: Store, inputs: Inputs) -> None:
+    plan = plan_run(inputs, ema_decay=0.9)
+    train_here(store, plan)
+    names = {Path(uri).name for uri in store.list(plan.checkpoints_uri)}
+    assert names == {"weights.safetensors", "optimizer.safetensors", "ema.safetensors", "state.json", MANIFEST_NAME}
