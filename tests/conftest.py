@@ -1,5 +1,6 @@
 """What all tests share: one real S3 server for the session, and the environment that points a process at it."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,10 @@ import pytest
 
 from radiffuse.embedded_store import EmbeddedStore
 from radiffuse.storage import Store
+
+# Read once, when torch is imported: threads that spin while they wait slow a shared machine tenfold.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
 @pytest.fixture(scope="session")

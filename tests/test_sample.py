@@ -151,7 +151,7 @@ def test_more_steps_than_the_schedule_has_are_refused(folder: Path, tmp_path: Pa
 def test_a_model_without_noise_scheduler_is_named(folder: Path, tmp_path: Path) -> None:
     broken = tiny_pipeline(tmp_path / "broken")
     (broken / "scheduler" / "scheduler_config.json").unlink()
-    with pytest.raises(DataError, match="noise scheduler of the model at .* does not load"):
+    with pytest.raises(DataError, match=r"noise scheduler of the model at .* does not load"):
         load_sampler(broken, settings())
 
 
@@ -185,7 +185,8 @@ def test_samples_take_the_prompts_in_turn() -> None:
 
 def test_the_address_does_not_depend_on_the_number_of_processes(model: Manifest) -> None:
     plans = [plan_samples("run", model, settings(nproc_per_node=count), baseline=False) for count in (1, 8)]
-    assert plans[0].uri == plans[1].uri and plans[0].chunks() == plans[1].chunks()
+    assert plans[0].uri == plans[1].uri
+    assert plans[0].chunks() == plans[1].chunks()
 
 
 def test_the_address_depends_on_what_is_drawn(model: Manifest) -> None:
@@ -212,7 +213,9 @@ def test_two_ranks_draw_what_one_draws_and_the_last_commits(store: Store, model:
     run_plan(store, plans[0], rank=1, world_size=2)
     run_plan(store, plans[1], rank=0, world_size=1)
     shared, alone = (store.find(plan.uri) for plan in plans)
-    assert shared is not None and alone is not None and shared.counts == {"images": 8, "prompts": 2}
+    assert shared is not None
+    assert alone is not None
+    assert shared.counts == {"images": 8, "prompts": 2}
     assert difference(read_back(store, shared, tmp_path / "a"), read_back(store, alone, tmp_path / "b")) == 0
 
 

@@ -69,7 +69,9 @@ def line_chart(
 
 def nice_ticks(low: float, high: float) -> list[float]:
     """Round numbers, about TICKS of them, that enclose low and high."""
-    span = high - low if high > low else max(abs(high), 1.0)
+    scale = max(abs(low), abs(high))
+    # A curve as flat as rounding gets a scale of its own height.
+    span = high - low if high - low > 1e-12 + 1e-9 * scale else max(scale, 1.0)
     step = 10 ** math.floor(math.log10(span / TICKS))
     step *= next(factor for factor in (1, 2, 2.5, 5, 10) if span / (step * factor) <= TICKS)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

@@ -120,8 +120,8 @@ def metric_rows(report: Report) -> list[MetricRow]:
             Cell(plain(frechet.floor)),
             f"Between real and generated images, in the features of {frechet.extractor} ({frechet.dimensions} "
             f"dimensions), with {frechet.reference_images} real images; lower is closer. Under real: two halves of the "
-            f"real images against each other; being half as many, they lie further apart than the whole would. With only "
-            f"as many images after as before: {plain(frechet.after_same_number)}.",
+            "real images against each other; being half as many, they lie further apart than the whole would. With "
+            f"only as many images after as before: {plain(frechet.after_same_number)}.",
         )
     )
     rows += [_diversity_row(report)]
