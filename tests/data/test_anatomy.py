@@ -117,3 +117,21 @@ def test_stacks_come_from_the_cache_the_second_time(frontal: anatomy.Stack) -> N
 
     assert path.stat().st_mtime_ns == before
     np.testing.assert_array_equal(again.soft, frontal.soft)
+
+
+def test_stacks_built_anew_are_the_cached_ones(
+    frontal: anatomy.Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = anatomy.ensure_stacks(64)
+    for name in anatomy_source.CT_FILES:
+        (tmp_path / "anatomy").mkdir(exist_ok=True)
+        (tmp_path / "anatomy" / name).symlink_to(cached.parent / name)
+    monkeypatch.setenv("RADIFFUSE_CACHE", str(tmp_path))
+
+    built = anatomy.ensure_stacks(64)
+
+    assert built.parent == tmp_path / "anatomy"
+    with np.load(cached) as old, np.load(built) as new:
+        assert set(old.files) == set(new.files)
+        for name in old.files:
+            np.testing.assert_allclose(new[name], old[name], atol=2e-3)

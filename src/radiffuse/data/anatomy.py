@@ -25,8 +25,9 @@ Array = NDArray[np.float32]
 FIELD_OF_VIEW_MM = 320.0  # a frontal cassette's width less its margins; the CT is 360 mm wide and 332 mm tall
 NATIVE_STEP_MM = (2.5, 0.703125, 0.703125)  # z, y, x
 HIDDEN_BELOW_MM = -45.0  # of height: lung below this lies behind the diaphragm's domes in a frontal view
-FORMAT = 4  # of the cached stacks: raise it when what is computed below changes
+FORMAT = 5  # of the cached stacks: raise it when what is computed below changes
 SIDES = ("right", "left")
+MUSCLE = 1.06  # attenuation relative to water's
 LOBES = {
     10: "left upper lobe",
     11: "left lower lobe",
@@ -92,7 +93,7 @@ def grid_for(size_px: int) -> Grid:
     """Voxels a little finer than the pixels of an image of that size, and deeper than wide: beams run along depth."""
     pixel_mm = FIELD_OF_VIEW_MM / size_px
     return Grid(
-        depth_mm=max(2.8, min(1.8 * pixel_mm, 9.0)),
+        depth_mm=max(2.8, min(2.7 * pixel_mm, 9.0)),
         z_mm=max(NATIVE_STEP_MM[0], 0.75 * pixel_mm),
         u_mm=max(NATIVE_STEP_MM[1], 0.75 * pixel_mm),
     )
@@ -163,21 +164,23 @@ def _build_stacks(folder: Path, grid: Grid) -> dict[str, NDArray[np.generic]]:
     coarse = [axes[0], axes[1][::4], axes[2][::4]]
     small = labels[:, ::4, ::4]
     body = body_mask(hounsfield[:, ::4, ::4])
-    fields = _distances(small)
     soft, bone = attenuation(hounsfield, labels, body)
-    native = {"soft": soft, "bone": bone}
-    for side, lobes in _LUNGS.items():
-        native[f"share/{side}"] = np.isin(labels, lobes).astype(np.float32)
+    fields = _distances(small)
+    halves = labels[:, ::2, ::2]
+    volumes = [("soft", soft, axes), ("bone", bone, axes)]
+    volumes += [
+        (f"share/{side}", np.isin(halves, lobes).astype(np.float32), [axes[0], axes[1][::2], axes[2][::2]])
+        for side, lobes in _LUNGS.items()
+    ]
+    volumes += [(name, field, coarse) for name, field in fields.items()]
     out: dict[str, NDArray[np.generic]] = {}
     for direction, steps, order in (
         ("frontal", (grid.z_mm, grid.depth_mm, grid.u_mm), (1, 0, 2)),
         ("lateral", (grid.z_mm, grid.u_mm, grid.depth_mm), (2, 0, 1)),
     ):
         targets = _target_axes(axes, body, coarse, steps)
-        for name, volume in native.items():
-            out[f"{direction}/{name}"] = _resample(volume, axes, targets).transpose(order).astype(np.float16)
-        for name, volume in fields.items():
-            out[f"{direction}/{name}"] = _resample(volume, coarse, targets).transpose(order).astype(np.float16)
+        for name, volume, sources in volumes:
+            out[f"{direction}/{name}"] = _resample(volume, sources, targets).transpose(order).astype(np.float16)
         for index, axis in enumerate(order):
             out[f"{direction}/axis{index}"] = targets[axis]
         for lobe, name in LOBES.items():
@@ -201,14 +204,10 @@ def _target_axes(
 
 
 def _resample(volume: Array, sources: list[Array], targets: list[Array]) -> Array:
-    """Antialiased linear resampling along each axis; (Z, Y, X) in and out."""
-    out = volume
-    for axis, (source, target) in enumerate(zip(sources, targets, strict=True)):
-        if len(source) == len(target):
-            continue
-        weights = tent_weights(source, target)
-        out = np.moveaxis(np.tensordot(weights, out, axes=(1, axis)), 0, axis)
-    return np.ascontiguousarray(out, dtype=np.float32)
+    """Antialiased linear resampling along each axis; (Z, Y, X) in and out. Ordered so that nothing is transposed."""
+    along = [tent_weights(source, target) for source, target in zip(sources, targets, strict=True)]
+    flat = along[0] @ np.matmul(along[1], volume @ along[2].T).reshape(len(sources[0]), -1)
+    return np.asarray(flat.reshape([len(target) for target in targets]), dtype=np.float32)
 
 
 def tent_weights(source: Array, target: Array) -> Array:
@@ -247,11 +246,15 @@ def attenuation(
     plane = ndimage.generate_binary_structure(3, 1)
     plane[[0, 2]] = False
     near_bone = ndimage.binary_dilation(np.isin(labels[:, ::2, ::2], _BONES), plane, iterations=1)
-    near_bone = near_bone.repeat(2, axis=1).repeat(2, axis=2) & ~np.isin(labels, _VESSELS) & (hounsfield < 1600)
-    inside = body.repeat(4, axis=1).repeat(4, axis=2)
-    relative = np.where(inside, np.clip(1 + hounsfield.astype(np.float32) / 1000, 0, 3), np.float32(0))
-    soft = np.minimum(relative, np.float32(1.06))
-    bone = np.where(near_bone, np.maximum(relative - np.float32(1.06), 0), np.float32(0))
+    soft = np.empty(labels.shape, dtype=np.float32)
+    bone = np.empty(labels.shape, dtype=np.float32)
+    for index, plane_labels in enumerate(labels):  # plane by plane: the temporaries stay in the cache
+        inside = body[index].repeat(4, axis=0).repeat(4, axis=1)
+        is_bone = near_bone[index].repeat(2, axis=0).repeat(2, axis=1)
+        is_bone &= (hounsfield[index] < 1600) & ~np.isin(plane_labels, _VESSELS)
+        relative = np.clip(1 + hounsfield[index].astype(np.float32) / 1000, 0, 3) * inside
+        soft[index] = np.minimum(relative, np.float32(MUSCLE))
+        bone[index] = np.maximum(relative - np.float32(MUSCLE), 0) * is_bone
     return soft, bone
 
 
