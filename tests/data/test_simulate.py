@@ -128,11 +128,9 @@ def test_another_seed_gives_other_patients() -> None:
 
 def test_the_same_arguments_again_do_nothing(chexpert: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in [*chexpert.rglob("*"), truth_path(chexpert)]}
-    start = time.monotonic()
 
     summary = simulate_cohort(chexpert, "chexpert", patients=60, size_px=SIZE_PX, seed=1, processes=2)
 
-    assert time.monotonic() - start < 1
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert summary["patients"] == 60
 
