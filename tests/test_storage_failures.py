@@ -78,6 +78,15 @@ def test_an_upload_that_breaks_off_is_sent_again(store: Store) -> None:
     assert store.get_bytes("s3://models/test/sent-again", sha256=stored.sha256) == data
 
 
+def test_an_upload_whose_last_answer_is_lost_counts_as_done(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("radiffuse.storage.PART_BYTES", 5 * 2**20)  # the least that S3 allows
+    data = os.urandom(11 * 2**20)
+    with FaultyProxy(store.settings.endpoint, lose_answer_to=b"<CompleteMultipartUpload") as proxy:
+        stored = _with(store, endpoint=proxy.endpoint).put_bytes("s3://models/test/lost-answer", data)
+        assert proxy.losses == 0
+    assert store.get_bytes("s3://models/test/lost-answer", sha256=stored.sha256) == data
+
+
 def test_a_store_that_is_overloaded_for_a_moment_is_asked_again(store: Store) -> None:
     with FaultyProxy(store.settings.endpoint, refusals=2) as proxy:
         _with(store, endpoint=proxy.endpoint).put_bytes("s3://models/test/patient", b"x")

@@ -38,7 +38,8 @@ PORT_RANGE = range(10_240, 22_768)
 CLAIM_SECONDS = 8.0
 """A server whose owner was killed needs a moment to stop; it is waited for."""
 READY_SECONDS = 60.0
-STOP_SECONDS = 10.0
+STOP_SECONDS = 20.0
+"""Weed writes all it has to the disk as it ends."""
 SUPERVISE = 'exec 3<&0; "$@" 3<&- & weed=$!; { read -r _ <&3; kill "$weed"; } & wait "$weed"'
 """The server must not outlive us even when we are killed: only we hold the other end of its shell's standard input."""
 INNER_KEYS = (

@@ -30,8 +30,10 @@ def unreachable(error: HTTPError, endpoint: str) -> StorageError:
             f"no trusted TLS connection to {endpoint} ({reason}); point MINIO_CA_CERT at the authority's certificate,"
             " or set MINIO_SECURE=false for a store without TLS"
         )
+    # urllib3 puts its own objects before the words, as "<connection>: words" or as an argument of their own.
+    words = str(reason.args[-1] if reason.args else reason).rpartition(": ")[2]
     return StorageError(
-        f"cannot reach the store at {endpoint} ({str(reason).rpartition(': ')[2]}); check MINIO_ENDPOINT, and that"
+        f"cannot reach the store at {endpoint} ({words}); check MINIO_ENDPOINT, and that"
         ' the store runs: "radiffuse store serve --dir store" starts one here'
     )
 
