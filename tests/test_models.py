@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from radiffuse.errors import DataError
 from radiffuse.models import encode_prompts, load_models
 from tests.tiny import tiny_pipeline
@@ -39,5 +40,5 @@ def test_a_missing_part_is_named(folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     shutil.rmtree(copy / "unet")
-    with pytest.raises(DataError, match="unet of the model at .* does not load"):
+    with pytest.raises(DataError, match=r"unet of the model at .* does not load"):
         load_models(copy, ("unet",))

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from radiffuse.errors import DataError, StorageError
 from radiffuse.staging import stage_model
 from radiffuse.storage import Store

@@ -19,7 +19,10 @@ SHOWN = ("system.HTML", "system.Markdown")
 
 
 def read_executor_input(text: str) -> dict[str, Any]:
-    """The outputs that KFP's executor input asks for; raises ConfigError when it is not JSON or does not say where the output belongs."""
+    """The outputs that KFP's executor input asks for.
+
+    Raises ConfigError when it is not JSON or does not say where the executor output belongs.
+    """
     try:
         document = json.loads(text)
     except json.JSONDecodeError as error:

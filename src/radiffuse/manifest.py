@@ -1,4 +1,4 @@
-"""Manifests: what passes between steps. A few kB of JSON that name where data lies, its digests, counts and settings."""
+"""Manifests, which pass between steps: a few kB of JSON that name where data lies, its digests, counts, settings."""
 
 import hashlib
 import json

@@ -71,7 +71,7 @@ def _load_part(path: Path, part: str) -> Any:
     if part == "vae":
         from diffusers import AutoencoderKL as model_class
     else:
-        from diffusers import UNet2DConditionModel as model_class  # type: ignore[assignment]
+        from diffusers import UNet2DConditionModel as model_class
     return model_class.from_pretrained(
         path, subfolder=part, use_safetensors=True, local_files_only=True, torch_dtype=torch.float32
     )

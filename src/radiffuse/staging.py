@@ -79,7 +79,11 @@ def _download(source: str, revision: str, folder: Path) -> Path:
 
     try:
         snapshot_download(
-            source, revision=revision, local_dir=folder, allow_patterns=HUB_PATTERNS, ignore_patterns=["*.bin", "*.ckpt"]
+            source,
+            revision=revision,
+            local_dir=folder,
+            allow_patterns=HUB_PATTERNS,
+            ignore_patterns=["*.bin", "*.ckpt"],
         )
     except RepositoryNotFoundError as error:
         raise DataError(f"the hub has no {source}, or it is gated; set HF_TOKEN once you have accepted it") from error

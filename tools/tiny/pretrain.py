@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from base_model import save_base_model
 from pictures import Sources, draw_picture, load_sources
+from safetensors.torch import load_file, save_file
+
 from radiffuse.config import EncodeSettings, TrainSettings
 from radiffuse.data.latents import encode_dataset
 from radiffuse.data.shards import ImageDataset, ShardWriter, open_dataset
@@ -30,7 +32,6 @@ from radiffuse.models import load_models
 from radiffuse.progress import track
 from radiffuse.staging import stage_model
 from radiffuse.storage import Store
-from safetensors.torch import load_file, save_file
 
 EMOJI_PACKAGE = "emoji-datasource-google@16.0.0"
 SIZE_PX = 96
@@ -162,7 +163,7 @@ def export_half(trained: Path, out: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             half = {name: tensor.half() for name, tensor in load_file(source).items()}
             save_file(half, target, metadata={"format": "pt"})
-        elif source.suffix in (".json", ".txt") and source.parent != trained or source.name == "model_index.json":
+        elif (source.suffix in (".json", ".txt") and source.parent != trained) or source.name == "model_index.json":
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)
 
