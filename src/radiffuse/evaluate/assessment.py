@@ -199,7 +199,12 @@ def build_pictures(evidence: Evidence) -> Pictures:
     """The page's images: real, before and after per prompt, and the VAE's reconstructions."""
     prompts = tuple(_show_prompt(evidence, key) for key in evidence.prompts()[:PROMPTS_SHOWN])
     count = evidence.settings.samples_per_prompt_shown
-    return Pictures(prompts, show_reconstructions(evidence.originals, evidence.decoded, count))
+    reconstructions = show_reconstructions(evidence.originals, evidence.decoded, count)
+    return Pictures(prompts, reconstructions, _seeds(evidence.before, count) == _seeds(evidence.after, count))
+
+
+def _seeds(judged: JudgedSamples, count: int) -> dict[PromptKey, list[int]]:
+    return {key: [sample.image_seed for sample in kept[:count]] for key, kept in judged.samples.kept.items()}
 
 
 def _show_prompt(evidence: Evidence, key: PromptKey) -> PromptPictures:

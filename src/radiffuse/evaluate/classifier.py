@@ -4,7 +4,6 @@ It learns from real images of patients that the generator never saw, sharp and b
 generator that paints softly would fool it: its soft pictures lie outside what the classifier knows.
 """
 
-import logging
 import math
 from dataclasses import dataclass
 
@@ -19,8 +18,6 @@ from radiffuse.config import EvaluateSettings
 from radiffuse.data.shards import ImageDataset
 from radiffuse.errors import DataError
 from radiffuse.progress import Progress
-
-logger = logging.getLogger(__name__)
 
 FEATURES = 64
 FEATURES_NAME = "radiffuse-classifier-cnn, penultimate layer"

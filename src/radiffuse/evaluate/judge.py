@@ -59,7 +59,10 @@ def evaluate_samples(
     with tempfile.TemporaryDirectory(prefix="radiffuse-report-") as folder:
         (Path(folder) / "report.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (Path(folder) / "report.html").write_text(render_page(report, pictures, uri), encoding="utf-8")
-        return store.publish(manifest, Path(folder), ["report.html", "report.json"])
+        published = store.publish(manifest, Path(folder), ["report.html", "report.json"])
+    accuracy = report.effusion_accuracy
+    logger.info("judged accuracy_before=%.3f accuracy_after=%.3f uri=%s", accuracy.before, accuracy.after, uri)
+    return published
 
 
 def _let_threads_sleep() -> None:

@@ -41,10 +41,11 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class Pictures:
-    """All that the page shows."""
+    """All that the page shows; is_same_noise: samples before and after were drawn from equal seeds."""
 
     prompts: tuple[PromptPictures, ...]
     reconstructions: tuple[Reconstruction, ...]
+    is_same_noise: bool
 
 
 def embed(image: npt.NDArray[np.uint8]) -> str:
