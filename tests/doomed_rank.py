@@ -7,12 +7,11 @@ import time
 from pathlib import Path
 
 from radiffuse.errors import ConfigError
-from radiffuse.rank import end_with_parent, run_rank
+from radiffuse.rank import run_rank
 
 
 def work(job: Path) -> None:
     """Rank 1 does what the job says; rank 0 waits to be ended."""
-    end_with_parent()
     (job.parent / f"pid-{os.environ['RANK']}").write_text(str(os.getpid()))
     fate = job.read_text()
     if os.environ["RANK"] == "1":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from accelerate.state import AcceleratorState
+
 from radiffuse.config import TrainSettings
 from radiffuse.manifest import Manifest
 from radiffuse.rank import run_rank
@@ -145,7 +146,7 @@ def inputs(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
 
 @pytest.fixture
 def fresh_accelerator() -> Iterator[None]:
-    """accelerate keeps the first precision it was given for the life of the process; forget it before and after."""
+    """Accelerate keeps the first precision it was given for the life of the process; forget it before and after."""
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)

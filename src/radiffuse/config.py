@@ -73,7 +73,7 @@ class TrainSettings(Settings):
     method: Literal["unet", "unet_text_encoder", "vae"] = Field("unet", description="What is trained.")
     max_train_steps: int = Field(1000, ge=1, description="Optimizer steps.")
     total_batch_size: int = Field(256, ge=1, description="Images per optimizer step, over all processes.")
-    train_batch_size: int = Field(8, ge=1, description="Images per process and micro-step.")
+    train_batch_size: int = Field(8, ge=1, description="Images per process and micro-step, at most.")
     learning_rate: float = Field(5e-5, gt=0, le=1, description="Peak; RoentGen's 5e-5.")
     lr_schedule: Literal["constant", "cosine", "linear"] = Field("constant", description="After the warm-up.")
     lr_warmup_steps: int = Field(500, ge=0, description="Optimizer steps from 0 to the peak.")
@@ -85,7 +85,7 @@ class TrainSettings(Settings):
     ema_decay: float | None = Field(None, gt=0, lt=1, description="Averages the weights that are exported; None: off.")
     prompt_dropout_prob: float = Field(0.0, ge=0, le=1, description="Chance that a prompt becomes the empty string.")
     snr_gamma: float | None = Field(None, gt=0, description="Min-SNR loss weight (Hang et al. 2023); None: off.")
-    kl_weight: float = Field(1e-6, ge=0, description="VAE only: weight of the KL term.")
+    kl_weight: float = Field(1e-6, ge=0, description="VAE only: weight of the mean KL of a latent's elements.")
     precision: Literal["fp32", "bf16"] = Field("bf16", description="Autocast; master weights stay fp32.")
     gradient_checkpointing: bool = Field(False, description="Trade a second forward pass for memory.")
     nproc_per_node: int = Field(1, ge=1, description="Processes torchrun starts on this node, one per GPU.")
@@ -93,7 +93,7 @@ class TrainSettings(Settings):
     checkpoint_every_steps: int = Field(500, ge=1, description="Optimizer steps between checkpoints.")
     checkpoints_kept: int = Field(2, ge=1, description="Newest complete checkpoints that pruning leaves.")
     log_every_steps: int = Field(10, ge=1, description="Optimizer steps between log lines and metric updates.")
-    dataloader_workers: int = Field(0, ge=0, description="Loader processes per training process; 0 loads in line.")
+    dataloader_workers: int = Field(0, ge=0, description="Loader threads per training process; 0 loads in line.")
     metrics_port: int | None = Field(None, ge=1, le=65535, description="Prometheus port of rank 0; None: off.")
 
 

@@ -26,6 +26,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 def run_rank(work: Callable[[], object]) -> int:
     """Configure logging, do the work and return the exit code; an error is also left where the launcher reads it."""
+    end_with_parent()
     level = logging.INFO if _rank() == "0" else logging.WARNING
     logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname).1s %(name)s %(message)s")
     try:

@@ -37,7 +37,7 @@ from radiffuse.metrics import TrainingMetrics
 from radiffuse.models import Models, load_models
 from radiffuse.optimization import Ema, learning_rate, make_optimizer, set_learning_rate
 from radiffuse.progress import Progress
-from radiffuse.rank import end_with_parent, run_rank
+from radiffuse.rank import run_rank
 from radiffuse.train_plan import BatchPlan, TrainPlan, plan_batches
 
 if TYPE_CHECKING:
@@ -290,7 +290,6 @@ def run_job(job: Path) -> None:
     """What one rank does with its job file."""
     from radiffuse.storage import open_store
 
-    end_with_parent()
     plan = TrainPlan.model_validate_json(job.read_bytes())
     store = open_store()
     train(plan, store, store.fetch_cached(plan.data), store.fetch_cached(plan.model))

@@ -69,17 +69,16 @@ class LatentDataset:
         sample_ids = np.empty(len(indices), np.int64)
         mean = np.empty((len(indices), *self.shape), np.float16)
         std = np.empty_like(mean)
-        prompts = [""] * len(indices)
+        prompts = []
         shard_numbers = np.searchsorted(self._starts, indices, side="right") - 1
-        for number in np.unique(shard_numbers):
+        rows = indices - self._starts[shard_numbers]
+        # One by one: fancy indexing would copy every latent twice, once into a temporary array.
+        for place, (number, row) in enumerate(zip(shard_numbers.tolist(), rows.tolist(), strict=True)):
             shard = self._shards[number]
-            places = np.flatnonzero(shard_numbers == number)
-            rows = indices[places] - self._starts[number]
-            sample_ids[places] = shard.sample_ids[rows]
-            mean[places] = shard.mean[rows]
-            std[places] = shard.std[rows]
-            for place, row in zip(places.tolist(), rows.tolist(), strict=True):
-                prompts[place] = shard.prompts[row].as_py()
+            sample_ids[place] = shard.sample_ids[row]
+            mean[place] = shard.mean[row]
+            std[place] = shard.std[row]
+            prompts.append(shard.prompts[row].as_py())
         return LatentBatch(sample_ids, mean, std, prompts)
 
 
