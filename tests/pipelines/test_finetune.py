@@ -27,7 +27,6 @@ CONFIG: dict[str, Any] = {
         "max_train_steps": 2,
         "total_batch_size": 4,
         "train_batch_size": 2,
-        "nproc_per_node": 2,
         "lr_warmup_steps": 0,
         "precision": "fp32",
     },
