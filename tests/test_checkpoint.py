@@ -7,7 +7,7 @@ import torch
 
 from radiffuse.checkpoint import OPTIMIZER, WEIGHTS, Checkpoints, Trained, discard, read_state
 from radiffuse.config import TrainSettings
-from radiffuse.errors import IntegrityError, StorageError
+from radiffuse.errors import IntegrityError, ObjectNotFoundError, StorageError
 from radiffuse.manifest import MANIFEST_NAME
 from radiffuse.optimization import Ema, make_optimizer
 from radiffuse.storage import Store
@@ -44,7 +44,7 @@ def test_what_is_restored_is_what_was_saved(store: Store) -> None:
     with checkpoints_of(store, "roundtrip") as checkpoints:
         checkpoints.save(1, saved.snapshot(), {"global_step": 1, "losses": [0.1]})
         checkpoints.wait()
-        folder = checkpoints.fetch(checkpoints.latest())
+        folder = checkpoints.fetch(checkpoints.latest_step())
         assert read_state(folder) == {"global_step": 1, "losses": [0.1]}
         restored.restore(folder, 1)
         discard(folder)
@@ -67,8 +67,8 @@ def test_training_on_does_not_change_a_snapshot() -> None:
     assert set(snapshot[OPTIMIZER]) == {"exp_avg.w", "exp_avg_sq.w", "exp_avg.b", "exp_avg_sq.b"}
 
 
-def test_without_a_checkpoint_there_is_no_latest(store: Store) -> None:
-    assert checkpoints_of(store, "none").latest() is None
+def test_without_a_checkpoint_no_step_is_done(store: Store) -> None:
+    assert checkpoints_of(store, "none").latest_step() == 0
 
 
 def test_an_interrupted_upload_is_never_seen_as_complete_and_is_cleared_away_later(store: Store) -> None:
@@ -84,7 +84,7 @@ def test_an_interrupted_upload_is_never_seen_as_complete_and_is_cleared_away_lat
         with pytest.raises(StorageError, match="stopped midway"):
             checkpoints.wait()
         assert steps_in(store, "stopped") == {"step-00000001", "step-00000002"}
-        assert checkpoints.latest().uri.endswith("step-00000001")
+        assert checkpoints.latest_step() == 1
     with checkpoints_of(store, "stopped") as checkpoints:
         checkpoints.save(3, FILES, {})
     assert steps_in(store, "stopped") == {"step-00000001", "step-00000003"}
@@ -112,6 +112,11 @@ def test_a_flipped_byte_stops_the_run_and_following_the_advice_resumes_it(store:
     assert store.find(plan.uri) is None
     store.delete(list(store.list(damaged)))
     assert losses(train_here(store, plan)) == losses(train_here(store, whole))
+
+
+def test_a_checkpoint_that_vanishes_before_it_is_read_is_named(store: Store) -> None:
+    with pytest.raises(ObjectNotFoundError, match="step-00000003 was deleted while the run started; run again"):
+        checkpoints_of(store, "vanished").fetch(3)
 
 
 def test_no_checkpoint_is_a_pickle(store: Store, inputs: Inputs) -> None:

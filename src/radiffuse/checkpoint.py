@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from radiffuse.errors import IntegrityError
+from radiffuse.errors import IntegrityError, ObjectNotFoundError
 from radiffuse.manifest import MANIFEST_NAME, Manifest
 from radiffuse.optimization import Ema
 
@@ -48,10 +48,12 @@ class Trained:
 
     def snapshot(self) -> TensorFiles:
         """Copies in host memory, by file: once this returns, training may go on."""
-        files: TensorFiles = {WEIGHTS: _copy(self.parameters.items()), OPTIMIZER: {}}
-        for moment in MOMENTS:
-            named = ((f"{moment}.{name}", self.optimizer.state[p][moment]) for name, p in self.parameters.items())
-            files[OPTIMIZER] |= _copy(named)
+        files: TensorFiles = {WEIGHTS: _copy(self.parameters.items())}
+        files[OPTIMIZER] = _copy(
+            (f"{moment}.{name}", self.optimizer.state[parameter][moment])
+            for name, parameter in self.parameters.items()
+            for moment in MOMENTS
+        )
         if self.ema is not None:
             files[EMA] = _copy(zip(self.parameters, self.ema.averages, strict=True))
         return files
@@ -103,21 +105,24 @@ class Checkpoints:
         finally:
             self._uploader.shutdown(wait=True)
 
-    def latest(self) -> Manifest | None:
-        """The newest complete checkpoint, None when there is none."""
-        steps = self._steps(is_complete=True)
-        return self._store.find(self._folder_uri(steps[-1])) if steps else None
+    def latest_step(self) -> int:
+        """Optimizer steps done at the newest complete checkpoint; 0 when there is none."""
+        return max(self._steps(is_complete=True), default=0)
 
-    def fetch(self, manifest: Manifest) -> Path:
-        """Its files in a local folder that the processes of this machine share.
+    def fetch(self, step: int) -> Path:
+        """That checkpoint's files in a local folder, which the processes of this machine share.
 
         Raises IntegrityError when a byte is wrong: an older checkpoint in its place would be another run's result.
         """
+        uri = self._folder_uri(step)
         try:
+            manifest = self._store.find(uri)
+            if manifest is None:
+                raise ObjectNotFoundError(f"the checkpoint {uri} was deleted while the run started; run again")
             return self._store.fetch_cached(manifest)
         except IntegrityError as error:
-            older = [step for step in self._steps(is_complete=True) if self._folder_uri(step) < manifest.uri]
-            resume = f"delete {manifest.uri}/ to go on from step {older[-1]}; " if older else ""
+            older = [other for other in self._steps(is_complete=True) if other < step]
+            resume = f"delete {uri}/ to go on from step {older[-1]}; " if older else ""
             raise IntegrityError(
                 f"the newest checkpoint is damaged: {error}. No other was used in its place; "
                 f"{resume}delete {self._uri}/ to start afresh"

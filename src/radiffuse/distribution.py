@@ -83,6 +83,14 @@ def agree(
     return loss / accelerator.num_processes, grad_norm.item(), told > 0
 
 
+def from_rank_0(accelerator: Accelerator, number: int) -> int:
+    """The number that rank 0 was called with."""
+    shared = torch.tensor(number, device=accelerator.device)
+    if accelerator.num_processes > 1:
+        dist.broadcast(shared, src=0)
+    return int(shared.item())
+
+
 def make_control_group(accelerator: Accelerator) -> dist.ProcessGroup | None:
     """A gloo group to wait in while rank 0 uploads: NCCL's watchdog would end the run after ten minutes."""
     if accelerator.num_processes == 1:

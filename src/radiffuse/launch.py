@@ -57,7 +57,13 @@ def _launch(store: "Store", module: str, plan: BaseModel, uri: str, processes: i
     with tempfile.TemporaryDirectory(prefix="radiffuse-job-") as folder:
         job = Path(folder) / "job"
         job.write_text(plan.model_dump_json(), encoding="utf-8")
-        run_processes(module, job, processes, Path(folder))
+        logger.info("launch module=%s processes=%d uri=%s", module, processes, uri)
+        try:
+            run_processes(module, job, processes, Path(folder))
+        except Preempted:
+            # The signal may have come while the result was being published, and that is not cut short.
+            if store.find(uri) is None:
+                raise
     manifest = store.find(uri)
     if manifest is None:
         raise TrainingError(f"all {processes} processes of {module} ended well, but {uri} has no manifest; run again")
@@ -76,7 +82,7 @@ def run_processes(module: str, job: Path, processes: int, error_dir: Path) -> No
         return
     error = read_error(error_dir)
     if error is None and passed:
-        error = Preempted(f"stopped by {passed[0].name} before there was anything to save; run again to start")
+        error = Preempted(f"stopped by {passed[0].name}; what is finished is in the store, run again to go on")
     if error is None:
         error = TrainingError(f"torchrun ended with exit code {code} and no rank said why; look at the log above")
     raise error

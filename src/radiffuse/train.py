@@ -28,7 +28,7 @@ from radiffuse.config import TrainSettings
 from radiffuse.data.batches import Batch, batch_loader
 from radiffuse.data.prefetch import prefetch
 from radiffuse.diffusion import seed_torch
-from radiffuse.distribution import agree, distribute, make_accelerator, make_control_group, wait_for_all
+from radiffuse.distribution import agree, distribute, from_rank_0, make_accelerator, make_control_group, wait_for_all
 from radiffuse.errors import ConfigError, Preempted, TrainingError
 from radiffuse.export import export_model
 from radiffuse.history import History
@@ -227,20 +227,18 @@ def make_trained(model: TrainedModel, settings: TrainSettings) -> Trained:
 
 def resume(accelerator: Accelerator, checkpoints: Checkpoints, trained: Trained) -> tuple[int, History]:
     """Restore the newest complete checkpoint; the number of steps done and their history, 0 and none without one."""
-    found = [checkpoints.latest() if accelerator.is_main_process else None]
-    if accelerator.num_processes > 1:
-        dist.broadcast_object_list(found, src=0)  # one answer for all: the store may change between two questions
-    (manifest,) = found
-    if manifest is None:
+    # One answer for all: the store may change between two questions.
+    steps_done = from_rank_0(accelerator, checkpoints.latest_step() if accelerator.is_main_process else 0)
+    if steps_done == 0:
         return 0, History()
-    folder = checkpoints.fetch(manifest)
-    state = read_state(folder)
-    trained.restore(folder, state["global_step"])
+    folder = checkpoints.fetch(steps_done)
+    trained.restore(folder, steps_done)
+    history = History.from_state(read_state(folder))
     accelerator.wait_for_everyone()
     if accelerator.is_local_main_process:
         discard(folder)
-    logger.info("resumed step=%d uri=%s", state["global_step"], manifest.uri)
-    return state["global_step"], History.from_state(state)
+    logger.info("resumed step=%d", steps_done)
+    return steps_done, history
 
 
 def save(run: Run, steps_done: int) -> None:
