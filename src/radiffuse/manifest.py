@@ -47,6 +47,12 @@ class Manifest(BaseModel):
                 return stored
         raise DataError(f"no object {name!r} in the {self.kind} at {self.uri}; it has {len(self.objects)} others")
 
+    def fingerprint(self, folder: str) -> str:
+        """Digest of the objects in one folder of the output: equal where their names and bytes are."""
+        return digest_of(
+            objects={stored.name: stored.sha256 for stored in self.objects if stored.name.startswith(folder)}
+        )
+
     def save(self, path: Path) -> None:
         """Write it as JSON where the next step will read it."""
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -49,13 +49,18 @@ class TrainPlan(BaseModel):
 def plan_training(run_name: str, data: Manifest, model: Manifest, settings: TrainSettings) -> TrainPlan:
     """Check what can be checked before anything is loaded; the address is a digest of inputs and settings.
 
-    Raises ConfigError when the batch does not divide, or when the method cannot train on that data.
+    Raises ConfigError when the batch does not divide, or when the data is not what method and model train on.
     """
     plan_batches(settings.total_batch_size, settings.train_batch_size, settings.nproc_per_node)
     needed = DATA_KINDS[settings.method]
     if data.kind != needed:
         hint = "; make them with `radiffuse encode`" if needed == "latents" else ""
         raise ConfigError(f"train.method {settings.method} trains on {needed}, not on the {data.kind} {data.uri}{hint}")
+    if data.inputs.get("vae", vae := model.fingerprint("vae/")) != vae:
+        raise ConfigError(
+            f"the latents {data.uri} were encoded by the VAE of {data.inputs['model']}, which is not that of "
+            f"{model.uri}; encode the dataset with the model that is to be trained"
+        )
     learnt = settings.model_dump(mode="json", exclude=NOT_LEARNT)
     digest = digest_of(data=data.uri, model=model.uri, settings=learnt, format=FORMAT)
     return TrainPlan(name=run_name, digest=digest, data=data, model=model, settings=settings)

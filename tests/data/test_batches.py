@@ -52,6 +52,15 @@ def test_data_of_the_wrong_kind_is_refused_with_what_makes_the_right_one(inputs:
         plan_training("x", inputs.latents, inputs.model, small.model_copy(update={"method": "vae"}))
 
 
+def test_latents_of_another_vae_are_refused(inputs: Inputs) -> None:
+    foreign = {"model": "s3://models/other/0", "vae": "0123456789abcdef"}
+    latents = inputs.latents.model_copy(update={"inputs": foreign})
+    with pytest.raises(ConfigError, match="were encoded by the VAE of s3://models/other/0, which is not that of"):
+        plan_run(inputs, data=latents)
+    own = {"model": "s3://models/other/0", "vae": inputs.model.fingerprint("vae/")}
+    plan_run(inputs, data=inputs.latents.model_copy(update={"inputs": own}))
+
+
 def test_the_address_depends_on_what_is_learnt_not_on_how(inputs: Inputs) -> None:
     def digest(**settings: object) -> str:
         return plan_run(inputs, name="x", **settings).digest

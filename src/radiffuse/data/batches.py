@@ -64,84 +64,88 @@ Batch = LatentsBatch | ImagesBatch
 def batch_loader(
     plan: TrainPlan, batch_plan: BatchPlan, rank: int, data_folder: Path, model_folder: Path
 ) -> Callable[[tuple[int, int]], Batch]:
-    """Open the data in a local folder; the function returned makes a process's batch from (step, micro_step)."""
-    settings = plan.settings
+    """Open the data in a local folder; what is returned makes a process's batch from (step, micro_step)."""
     vae = read_part_config(model_folder, "vae")
-    if DATA_KINDS[settings.method] == "latents":
-        latents = open_latents(data_folder)
-        noise_scheduler = read_part_config(model_folder, "scheduler")
-
-        def load_latents(place: tuple[int, int]) -> LatentsBatch:
-            step, micro_step = place
-            positions = batch_plan.positions(step, rank, micro_step)
-            return latents_batch(
-                latents,
-                settings,
-                step,
-                positions,
-                vae.get("scaling_factor", DEFAULT_SCALING_FACTOR),
-                noise_scheduler["num_train_timesteps"],
-            )
-
-        return load_latents
-
+    if DATA_KINDS[plan.settings.method] == "latents":
+        return LatentsLoader(
+            data=open_latents(data_folder),
+            settings=plan.settings,
+            batch_plan=batch_plan,
+            rank=rank,
+            scaling_factor=vae.get("scaling_factor", DEFAULT_SCALING_FACTOR),
+            num_train_timesteps=read_part_config(model_folder, "scheduler")["num_train_timesteps"],
+        )
     from radiffuse.data.shards import ImageDataset
 
-    images = ImageDataset(sorted(data_folder.glob("shard-*.arrow")))
-    rows = images.indices("train")
+    data = ImageDataset(sorted(data_folder.glob("shard-*.arrow")))
+    rows = data.indices("train")
     if len(rows) == 0:
         raise DataError(f"the dataset at {plan.data.uri} has no image in its train split; ingest more images")
-    latent_shape = (vae["latent_channels"], 2 ** (len(vae["block_out_channels"]) - 1))
-
-    def load_images(place: tuple[int, int]) -> ImagesBatch:
-        step, micro_step = place
-        return images_batch(images, rows, settings, step, batch_plan.positions(step, rank, micro_step), *latent_shape)
-
-    return load_images
-
-
-def latents_batch(
-    data: LatentDataset,
-    settings: TrainSettings,
-    step: int,
-    positions: tuple[int, int],
-    scaling_factor: float,
-    num_train_timesteps: int,
-) -> LatentsBatch:
-    """Latents drawn from the posterior, times the scaling factor, with this step's noise, timesteps and prompts."""
-    indices, epochs = sample_indices(settings.seed, *positions, len(data))
-    stored = data.batch(indices)
-    draws = draw(settings.seed, step, stored.sample_ids, epochs, data.shape, num_train_timesteps)
-    latents = stored.std.astype(np.float32)
-    latents *= draws.posterior_noise
-    latents += stored.mean
-    latents *= np.float32(scaling_factor)
-    return LatentsBatch(
-        torch.from_numpy(latents),
-        torch.from_numpy(draws.noise),
-        torch.from_numpy(draws.timesteps),
-        drop_prompts(stored.prompts, draws.dropout, settings.prompt_dropout_prob),
+    return ImagesLoader(
+        data=data,
+        rows=rows,
+        settings=plan.settings,
+        batch_plan=batch_plan,
+        rank=rank,
+        latent_channels=vae["latent_channels"],
+        downsampling=2 ** (len(vae["block_out_channels"]) - 1),
     )
 
 
-def images_batch(
-    data: "ImageDataset",
-    rows: np.ndarray,
-    settings: TrainSettings,
-    step: int,
-    positions: tuple[int, int],
-    latent_channels: int,
-    downsampling: int,
-) -> ImagesBatch:
-    """Images of `rows` (those of the train split) with this step's posterior noise."""
-    indices, epochs = sample_indices(settings.seed, *positions, len(rows))
-    examples = [data[int(row)] for row in rows[indices]]
-    images = np.stack([example.image for example in examples])
-    sample_ids = np.array([example.sample_id for example in examples])
-    height, width = images.shape[1:]
-    shape = (latent_channels, height // downsampling, width // downsampling)
-    draws = draw(settings.seed, step, sample_ids, epochs, shape, num_train_timesteps=1)
-    return ImagesBatch(torch.from_numpy(to_pixel_values(images)), torch.from_numpy(draws.posterior_noise))
+@dataclass(frozen=True)
+class LatentsLoader:
+    """Latents drawn from the posterior, times the scaling factor, with a step's noise, timesteps and prompts."""
+
+    data: LatentDataset
+    settings: TrainSettings
+    batch_plan: BatchPlan
+    rank: int
+    scaling_factor: float
+    num_train_timesteps: int
+
+    def __call__(self, place: tuple[int, int]) -> LatentsBatch:
+        """The batch at (step, micro_step)."""
+        step, micro_step = place
+        seed, positions = self.settings.seed, self.batch_plan.positions(step, self.rank, micro_step)
+        indices, epochs = sample_indices(seed, *positions, len(self.data))
+        stored = self.data.batch(indices)
+        draws = draw(seed, step, stored.sample_ids, epochs, self.data.shape, self.num_train_timesteps)
+        latents = stored.std.astype(np.float32)
+        latents *= draws.posterior_noise
+        latents += stored.mean
+        latents *= np.float32(self.scaling_factor)
+        return LatentsBatch(
+            torch.from_numpy(latents),
+            torch.from_numpy(draws.noise),
+            torch.from_numpy(draws.timesteps),
+            drop_prompts(stored.prompts, draws.dropout, self.settings.prompt_dropout_prob),
+        )
+
+
+@dataclass(frozen=True)
+class ImagesLoader:
+    """Images of `rows`, the train split, with a step's posterior noise."""
+
+    data: "ImageDataset"
+    rows: np.ndarray
+    settings: TrainSettings
+    batch_plan: BatchPlan
+    rank: int
+    latent_channels: int
+    downsampling: int
+
+    def __call__(self, place: tuple[int, int]) -> ImagesBatch:
+        """The batch at (step, micro_step)."""
+        step, micro_step = place
+        seed, positions = self.settings.seed, self.batch_plan.positions(step, self.rank, micro_step)
+        indices, epochs = sample_indices(seed, *positions, len(self.rows))
+        examples = [self.data[int(row)] for row in self.rows[indices]]
+        images = np.stack([example.image for example in examples])
+        sample_ids = np.array([example.sample_id for example in examples])
+        height, width = images.shape[1:]
+        shape = (self.latent_channels, height // self.downsampling, width // self.downsampling)
+        draws = draw(seed, step, sample_ids, epochs, shape, num_train_timesteps=1)
+        return ImagesBatch(torch.from_numpy(to_pixel_values(images)), torch.from_numpy(draws.posterior_noise))
 
 
 def _move(tensor: Tensor, device: torch.device) -> Tensor:

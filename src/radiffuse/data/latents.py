@@ -6,7 +6,7 @@ yet times `vae.config.scaling_factor`, and the mean alone would not do: each vis
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -147,72 +147,76 @@ def encode_dataset(store: "Store", dataset: Manifest, model: Manifest, settings:
     from radiffuse.models import load_models
 
     images = open_dataset(store, dataset)
-    vae = load_models(store.fetch_cached(model), parts=("vae",)).vae
-    assert vae is not None
-    vae.to("cuda" if torch.cuda.is_available() else "cpu")
     rows = images.indices("train")
     if len(rows) == 0:
         raise DataError(f"the dataset at {dataset.uri} has no image in its train split; ingest more images")
-    objects = []
+    vae = load_models(store.fetch_cached(model), parts=("vae",)).vae
+    assert vae is not None
+    vae.to("cuda" if torch.cuda.is_available() else "cpu")
     with Progress(len(rows), "encode", "images") as progress, tempfile.TemporaryDirectory() as folder:
-        for number, start in enumerate(range(0, len(rows), IMAGES_PER_SHARD)):
-            part = rows[start : start + IMAGES_PER_SHARD]
-            name = f"latents-{number:05d}.arrow"
-            stored = _find_shard(store, uri, name)
-            if stored is None:
-                stored = _encode_shard(store, uri, Path(folder) / name, images, part, vae, settings, progress)
-            else:
-                progress.update(len(part))
-            objects.append(stored)
+        encoder = _Encoder(store, uri, images, vae, settings, progress)
+        objects = tuple(encoder.shards(rows, Path(folder)))
     manifest = Manifest(
         kind="latents",
         name=dataset.name,
         uri=uri,
         digest=digest,
-        inputs={"dataset": dataset.uri, "model": model.uri},
+        inputs={"dataset": dataset.uri, "model": model.uri, "vae": model.fingerprint("vae/")},
         settings=settings.model_dump(mode="json"),
         counts={"images": len(rows), "size_bytes": sum(stored.size_bytes for stored in objects)},
-        objects=tuple(objects),
+        objects=objects,
     )
     store.commit(manifest)
     return manifest
 
 
-def _find_shard(store: "Store", uri: str, name: str) -> StoredObject | None:
-    """The shard, if an interrupted run finished it: its record is written after its data."""
-    try:
-        return StoredObject.model_validate_json(store.get_bytes(f"{uri}/{name}.json"))
-    except ObjectNotFoundError:
-        return None
+@dataclass(frozen=True)
+class _Encoder:
+    """Makes shards and stores each with a record of it, written after it, by which a second run knows it as whole."""
 
+    store: "Store"
+    uri: str
+    images: "ImageDataset"
+    vae: "AutoencoderKL"
+    settings: EncodeSettings
+    progress: Progress
 
-def _encode_shard(
-    store: "Store",
-    uri: str,
-    path: Path,
-    images: "ImageDataset",
-    rows: np.ndarray,
-    vae: "AutoencoderKL",
-    settings: EncodeSettings,
-    progress: Progress,
-) -> StoredObject:
-    def load(start: int) -> list["Example"]:
-        return [images[int(row)] for row in rows[start : start + settings.batch_size]]
+    def shards(self, rows: np.ndarray, folder: Path) -> Iterator[StoredObject]:
+        for number, start in enumerate(range(0, len(rows), IMAGES_PER_SHARD)):
+            part = rows[start : start + IMAGES_PER_SHARD]
+            name = f"latents-{number:05d}.arrow"
+            stored = self._find(name)
+            if stored is None:
+                yield self._encode(part, folder / name)
+            else:
+                self.progress.update(len(part))
+                yield stored
 
-    means, stds, sample_ids, prompts = [], [], [], []
-    # One thread decodes the next images while this one encodes.
-    for examples in prefetch(load, range(0, len(rows), settings.batch_size), workers=1):
-        mean, std = encode_images(vae, np.stack([example.image for example in examples]), settings.precision)
-        means.append(mean)
-        stds.append(std)
-        sample_ids += [example.sample_id for example in examples]
-        prompts += [example.prompt for example in examples]
-        progress.update(len(examples))
-    write_shard(path, np.array(sample_ids), np.concatenate(means), np.concatenate(stds), prompts)
-    stored = store.put_file(f"{uri}/{path.name}", path)
-    store.put_bytes(f"{uri}/{path.name}.json", stored.model_dump_json().encode())
-    path.unlink()
-    return stored
+    def _find(self, name: str) -> StoredObject | None:
+        try:
+            return StoredObject.model_validate_json(self.store.get_bytes(f"{self.uri}/{name}.json"))
+        except ObjectNotFoundError:
+            return None
+
+    def _encode(self, rows: np.ndarray, path: Path) -> StoredObject:
+        def load(start: int) -> list["Example"]:
+            return [self.images[int(row)] for row in rows[start : start + self.settings.batch_size]]
+
+        means, stds, sample_ids, prompts = [], [], [], []
+        # One thread decodes the next images while this one encodes.
+        for examples in prefetch(load, range(0, len(rows), self.settings.batch_size), workers=1):
+            images = np.stack([example.image for example in examples])
+            mean, std = encode_images(self.vae, images, self.settings.precision)
+            means.append(mean)
+            stds.append(std)
+            sample_ids += [example.sample_id for example in examples]
+            prompts += [example.prompt for example in examples]
+            self.progress.update(len(examples))
+        write_shard(path, np.array(sample_ids), np.concatenate(means), np.concatenate(stds), prompts)
+        stored = self.store.put_file(f"{self.uri}/{path.name}", path)
+        self.store.put_bytes(f"{self.uri}/{path.name}.json", stored.model_dump_json().encode())
+        path.unlink()
+        return stored
 
 
 def encode_images(vae: "AutoencoderKL", images: np.ndarray, precision: str) -> tuple[np.ndarray, np.ndarray]:
