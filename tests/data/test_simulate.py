@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from radiffuse.data import anatomy, cohort_layout, labels, patient, report_text, simulate
+from radiffuse.data import anatomy, cohort_layout, patient, report_text, simulate
+from radiffuse.data.labels import LABELS
 from radiffuse.data.patient import draw_patient
 from radiffuse.data.simulate import CohortArguments, simulate_cohort, truth_path
 from radiffuse.errors import ConfigError, DataError, RadiffuseError, StorageError
@@ -68,14 +69,10 @@ def test_chexpert_columns_are_the_published_ones(chexpert: Path) -> None:
     )
 
 
-def test_labels_are_those_that_ingest_reads() -> None:
-    assert cohort_layout.CHEXPERT_LABELS == labels.LABELS
-
-
 def test_the_validation_table_has_no_uncertain_labels(chexpert: Path) -> None:
     rows = read(chexpert / "valid.csv")
 
-    assert {row[label] for row in rows for label in cohort_layout.CHEXPERT_LABELS} == {"0.0", "1.0"}
+    assert {row[label] for row in rows for label in LABELS} == {"0.0", "1.0"}
 
 
 def test_mimic_tables_images_and_reports_agree(mimic: Path) -> None:

@@ -12,28 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from radiffuse.data.labels import LABELS
 from radiffuse.data.patient import ImagePlan, Patient, Study
 from radiffuse.data.report_text import compose_report, name_examination
 
 Row = tuple[str, ...]
 
-CHEXPERT_LABELS = (
-    "No Finding",
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-)
-_CHEXPERT_COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *CHEXPERT_LABELS)
+_CHEXPERT_COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *LABELS)
 _METADATA_COLUMNS = (
     "dicom_id",
     "subject_id",
@@ -52,7 +37,7 @@ TABLES: dict[str, dict[str, Row]] = {
     "chexpert": {"train.csv": _CHEXPERT_COLUMNS, "valid.csv": _CHEXPERT_COLUMNS},
     "mimic": {
         "mimic-cxr-2.0.0-metadata.csv.gz": _METADATA_COLUMNS,
-        "mimic-cxr-2.0.0-chexpert.csv.gz": ("subject_id", "study_id", *sorted(CHEXPERT_LABELS)),
+        "mimic-cxr-2.0.0-chexpert.csv.gz": ("subject_id", "study_id", *sorted(LABELS)),
         "mimic-cxr-2.0.0-split.csv.gz": ("dicom_id", "study_id", "subject_id", "split"),
     },
 }
@@ -134,7 +119,7 @@ def _mimic_split(patient: Patient) -> str:
 
 def _chexpert_row(patient: Patient, image: PlacedImage) -> Row:
     is_lateral = image.plan.view == "LATERAL"
-    values = [_label_text(image.study, label) for label in CHEXPERT_LABELS]
+    values = [_label_text(image.study, label) for label in LABELS]
     if chexpert_split(patient) == "valid":  # radiologists read these: every label is 1.0 or 0.0
         values = ["1.0" if value in ("1.0", "-1.0") else "0.0" for value in values]
     views = ("Lateral", "") if is_lateral else ("Frontal", image.plan.view)
@@ -147,7 +132,7 @@ def _label_text(study: Study, label: str) -> str:
 
 
 def _mimic_labels(patient: Patient, study: Study, visit: int) -> Row:
-    values = (_label_text(study, label) for label in sorted(CHEXPERT_LABELS))
+    values = (_label_text(study, label) for label in sorted(LABELS))
     return (_subject_id(patient), _study_id(patient, visit), *values)
 
 

@@ -6,7 +6,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from radiffuse.data.candidates import Candidates
-from radiffuse.data.labels import NO_FINDING, PLEURAL_EFFUSION, is_alone, is_positive, is_uncertain
+from radiffuse.data.label_masks import is_alone, is_positive, is_uncertain
+from radiffuse.data.labels import NO_FINDING, PLEURAL_EFFUSION
 from radiffuse.data.plan import find_sizes
 from radiffuse.data.sources import read_candidates
 

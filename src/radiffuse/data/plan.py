@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from radiffuse.config import IngestSettings
 from radiffuse.data.candidates import Candidates
 from radiffuse.data.draw import PatientSplits, draw_order
-from radiffuse.data.labels import NO_FINDING, PLEURAL_EFFUSION, is_alone
+from radiffuse.data.label_masks import is_alone
+from radiffuse.data.labels import NO_FINDING, PLEURAL_EFFUSION
 from radiffuse.errors import ConfigError, DataError
 
 FEW_SHOT_LABELS = (NO_FINDING, PLEURAL_EFFUSION)
