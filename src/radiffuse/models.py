@@ -60,7 +60,9 @@ def _load_part(path: Path, part: str) -> Any:
         return CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
     if part == "text_encoder":
         from transformers import CLIPTextModel
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()  # a bar per file of weights, among our own progress
         return CLIPTextModel.from_pretrained(
             path / "text_encoder", use_safetensors=True, local_files_only=True, dtype=torch.float32
         )
