@@ -6,9 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from radiffuse.embedded_store import EmbeddedStore
 from radiffuse.storage import Store
+
+# The same examples in every run, however slow the machine; --hypothesis-profile=default looks for new ones.
+settings.register_profile("radiffuse", deadline=None, derandomize=True)
+settings.load_profile("radiffuse")
 
 # Read once, when torch is imported: threads that spin while they wait slow a shared machine tenfold.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
