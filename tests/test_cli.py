@@ -11,6 +11,7 @@ import pytest
 import typer.main
 
 from radiffuse import __version__, cli
+from tests.data import layouts
 from tests.tiny import tiny_pipeline
 
 ROOT = Path(__file__).parent.parent
@@ -169,3 +170,27 @@ def test_stage_puts_a_model_into_the_store_and_tells_kfp(
     assert printed == json.loads(out.read_text())
     (told,) = json.loads(output.read_text())["artifacts"]["model"]["artifacts"]
     assert told["metadata"]["store_uri"] == printed["uri"]
+
+
+def test_inspect_prints_a_line_per_count_and_json_for_machines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    source = layouts.write_chexpert(tmp_path, layouts.cohort(healthy=3, effusion=2))
+    assert run(monkeypatch, "inspect", "chexpert", "--source", str(source)) == 0
+    assert re.search(r"^only_effusion +2$", capsys.readouterr().out, re.MULTILINE)
+    run(monkeypatch, "inspect", "chexpert", "--source", str(source), "--json")
+    assert json.loads(capsys.readouterr().out)["rows"] == 5
+
+
+@pytest.mark.usefixtures("store_environment")
+def test_store_init_prints_nothing_where_all_buckets_are_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "store", "init") == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_output_that_nobody_reads_ends_the_command_without_a_traceback() -> None:
+    command = f"'{sys.executable}' -m radiffuse.cli config demo | true"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
