@@ -49,7 +49,7 @@ def test_diffusers_alone_draws_the_image_that_radiffuse_draws(exported: tuple[Ma
     folder, prompt, sample_id = exported[1], PROMPTS[1], 5
     arguments = [str(folder), prompt, str(image_seed(3, sample_id)), str(SIZE_PX), str(tmp_path / "image.npy")]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    subprocess.run([sys.executable, "-c", DRAW_WITH_DIFFUSERS, *arguments], env=environment, check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", DRAW_WITH_DIFFUSERS, *arguments], env=environment, check=True, timeout=600)
     settings = SampleSettings(
         prompts=(SamplePrompt(prompt=prompt),),
         image_size_px=SIZE_PX,

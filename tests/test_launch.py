@@ -48,7 +48,7 @@ def test_two_processes_stopped_by_sigterm_go_on_where_they_were(
     plan, whole = plan_run(inputs, **settings), plan_run(inputs, **settings)
 
     def stop_midway() -> None:
-        wait_for_checkpoint(store, plan, 2, deadline_seconds=120)
+        wait_for_checkpoint(store, plan, 2)
         os.kill(os.getpid(), signal.SIGTERM)
 
     stopper = threading.Thread(target=stop_midway)
@@ -75,7 +75,7 @@ def test_a_finished_run_returns_at_once_without_importing_torch(
         "found = launch_training(open_store(), plan.name, plan.data, plan.model, plan.settings);"
         "assert found.uri == plan.uri; assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", script], env=os.environ | store_environment, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", script], env=os.environ | store_environment, check=True, timeout=600)
 
 
 def test_a_batch_that_does_not_divide_is_refused_before_anything_starts(store: Store, inputs: Inputs) -> None:
@@ -131,7 +131,7 @@ def test_an_error_of_ours_is_told_apart_from_a_fault(tmp_path: Path) -> None:
     assert str(read_error(tmp_path)) == "ZeroDivisionError: division by zero (the traceback is above)"
 
 
-def _wait_until(condition, deadline_seconds: float = 60) -> None:
+def _wait_until(condition, deadline_seconds: float = 300) -> None:
     deadline = time.monotonic() + deadline_seconds
     while not condition():
         assert time.monotonic() < deadline

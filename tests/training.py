@@ -96,7 +96,7 @@ def signalling_store(store: Store, signal_after: str) -> SignallingStore:
     return signalling
 
 
-def wait_for_checkpoint(store: Store, plan: TrainPlan, step: int, deadline_seconds: float = 60) -> None:
+def wait_for_checkpoint(store: Store, plan: TrainPlan, step: int, deadline_seconds: float = 600) -> None:
     """Return when the checkpoint after that step is complete."""
     deadline = time.monotonic() + deadline_seconds
     while store.find(f"{plan.checkpoints_uri}/step-{step:08d}") is None:
@@ -129,7 +129,7 @@ def run_ranks(
         process.start()
     while_running([process.pid for process in processes if process.pid is not None])
     for process in processes:
-        process.join(timeout=120)
+        process.join(timeout=600)
     return [-1 if process.exitcode is None else process.exitcode for process in processes]
 
 
