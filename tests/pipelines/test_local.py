@@ -112,7 +112,9 @@ def test_a_signal_stops_the_running_step_in_order_and_leaves_no_orphan(
         "time.sleep(600)\n"
     )
     runner = (
-        "import sys\n"
+        "import signal, sys\n"
+        # A shell lets what it starts in the background ignore SIGINT; the tests may run there.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from pipelines.local import StepClock, exit_on_sigterm, run_step\n"
         "try:\n"
         f"    with exit_on_sigterm(): run_step('train', [sys.executable, '-c', {step!r}], {{}}, StepClock({{}}))\n"
