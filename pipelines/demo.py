@@ -31,7 +31,7 @@ EXPECTED_SECONDS = {
     "sample after": 95,
     "evaluate": 21,
 }
-"""Wall seconds per step, in their order, with the preset `demo` on two cores, as measured; what the time left is reckoned from."""
+"""Wall seconds per step, in their order, as measured with the preset `demo` on two cores; the time left follows."""
 
 
 @dataclass(frozen=True)
