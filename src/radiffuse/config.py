@@ -5,8 +5,9 @@ and the resolved document is stored beside whatever it made.
 """
 
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -14,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from radiffuse.errors import ConfigError
 
 PRESETS = resources.files("radiffuse") / "presets"
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class Settings(BaseModel):
@@ -153,7 +156,7 @@ class RunConfig(Settings):
 
 def preset_names() -> list[str]:
     """Names that `load_config` takes in place of a path."""
-    return sorted(entry.name.removesuffix(".yaml") for entry in PRESETS.iterdir() if entry.name.endswith(".yaml"))
+    return documents_in(PRESETS)
 
 
 def load_config(source: str, overrides: tuple[str, ...] = ()) -> RunConfig:
@@ -161,26 +164,47 @@ def load_config(source: str, overrides: tuple[str, ...] = ()) -> RunConfig:
 
     Raises ConfigError that names the setting, what was found and what is allowed.
     """
-    document = _read_document(source)
+    return validated(RunConfig, read_document(source, PRESETS, overrides))
+
+
+def documents_in(presets: Traversable) -> list[str]:
+    """Names of the YAML documents of a folder."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in presets.iterdir() if entry.name.endswith(".yaml"))
+
+
+def read_document(source: str, presets: Traversable, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A document by its name in `presets`, its path, or as JSON, with `section.field=value` over it; not yet checked.
+
+    Raises ConfigError when there is none, or when it is no mapping.
+    """
+    document = _parse(*_find(source, presets))
     for override in overrides:
         _apply_override(document, override)
+    return document
+
+
+def validated(model: type[_Model], document: dict[str, Any]) -> _Model:
+    """The document as that model; raises ConfigError that names every mistake at once."""
     try:
-        return RunConfig.model_validate(document)
+        return model.model_validate(document)
     except ValidationError as error:
         raise ConfigError(_describe(error)) from error
 
 
-def _read_document(source: str) -> dict[str, Any]:
+def _find(source: str, presets: Traversable) -> tuple[str, str]:
+    """A document's text, and what to call it."""
     if source.lstrip().startswith("{"):
-        text, where = source, "the document given"
-    elif source in preset_names():
-        text, where = (PRESETS / f"{source}.yaml").read_text(encoding="utf-8"), f"preset {source}"
-    else:
-        try:
-            text, where = Path(source).read_text(encoding="utf-8"), source
-        except OSError as error:
-            presets = ", ".join(preset_names())
-            raise ConfigError(f"no configuration {source!r}: {error.strerror}; presets are {presets}") from error
+        return source, "the document given"
+    if source in documents_in(presets):
+        return (presets / f"{source}.yaml").read_text(encoding="utf-8"), f"preset {source}"
+    try:
+        return Path(source).read_text(encoding="utf-8"), source
+    except OSError as error:
+        names = ", ".join(documents_in(presets))
+        raise ConfigError(f"no configuration {source!r}: {error.strerror}; presets are {names}") from error
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -216,7 +240,10 @@ def _describe(error: ValidationError) -> str:
     lines = []
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"]) or "the document"
-        found = "" if item["type"] in ("missing", "extra_forbidden") else f" (found {item['input']!r})"
+        is_found_elsewhere = item["type"] in ("missing", "extra_forbidden") or isinstance(
+            item["input"], dict | Settings
+        )
+        found = "" if is_found_elsewhere else f" (found {item['input']!r})"
         what = "unknown setting" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
         lines.append(f"{where}: {what}{found}")
     return "; ".join(lines)
