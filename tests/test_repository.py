@@ -17,7 +17,7 @@ MACHINE = re.compile(r"/(?:h[o]me|r[o]ot|U[s]ers|w[o]rk)/\w+/|C:\\\\U[s]ers")
 REGISTRY = re.compile(r"py[p]i\.(?:org|io)|python[h]osted|npm[j]s\.org|(?:-i|--index-url|--find-links)[ =](?:http|/)")
 GATEWAYS = {
     "minio": {"src/radiffuse/storage.py"},
-    "kubernetes": set[str](),
+    "kubernetes": {"src/radiffuse/cluster/client.py"},
     "kfp": {"pipelines/", "components/"},
 }
 

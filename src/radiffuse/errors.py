@@ -29,6 +29,10 @@ class IntegrityError(StorageError):
     """Bytes do not have the digest or the size that their manifest recorded."""
 
 
+class ClusterError(RadiffuseError):
+    """The Kubernetes API refuses, cannot be reached, or lacks what a job needs; cluster/api_errors.py tells them apart."""
+
+
 class TrainingError(RadiffuseError):
     """Training stopped for a reason of its own, such as a loss that is not finite."""
 

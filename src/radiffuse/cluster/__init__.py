@@ -1,0 +1,1 @@
+"""The training job on Kubernetes: its model, its two renderings, and what submits, watches and cancels it."""

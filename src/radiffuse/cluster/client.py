@@ -1,0 +1,235 @@
+"""The one gateway to the Kubernetes API: plain JSON objects in and out, and our own errors for its refusals.
+
+Objects stay the dictionaries that the server sends, in the spelling that manifests have.
+"""
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config.config_exception import ConfigException
+from urllib3 import Retry
+from urllib3.exceptions import HTTPError
+from urllib3.response import HTTPResponse
+from yaml import YAMLError
+
+from radiffuse.cluster.api_errors import NotFoundError, refusal, unreachable
+from radiffuse.cluster.kinds import ACCESS_REVIEWS, Object, Resource
+from radiffuse.cluster.stream import Change, Stream
+from radiffuse.errors import ClusterError
+
+logger = logging.getLogger(__name__)
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+CONNECT_SECONDS, READ_SECONDS = 5, 30
+WATCH_SECONDS = 60
+"""The server ends a watch after this long, so that a connection which died in silence is noticed."""
+LIST_PAGE = 500
+# A second attempt when a kept connection turns out to be closed; who waits for a server to come back does so itself.
+RETRIES = Retry(total=2, connect=1, read=1, redirect=0, status=0, backoff_factor=0.1)
+
+
+class ClusterClient:
+    """A client of one API server with the credentials of a kubeconfig, or of the pod it runs in.
+
+    `kubeconfig` wins over KUBECONFIG, that over the pod's own account, and that over ~/.kube/config. Raises
+    ClusterError when there are no usable credentials; every method raises the errors of api_errors.py.
+    """
+
+    def __init__(self, kubeconfig: Path | None = None, context: str | None = None) -> None:
+        self._configuration = client.Configuration()
+        self._configuration.retries = RETRIES
+        self.namespace = _configure(self._configuration, kubeconfig, context)
+        """Where the credentials belong: the context's namespace, or the pod's own."""
+        self.server: str = self._configuration.host
+        self._client = client.ApiClient(self._configuration)
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of every retry
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop the kept connections."""
+        self._client.rest_client.pool_manager.clear()
+
+    def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
+        """One object; NotFoundError when there is none."""
+        return self._json("GET", resource.path(namespace, name), f"get {resource} {_place(namespace, name)}")
+
+    def find(self, resource: Resource, namespace: str | None, name: str) -> Object | None:
+        """One object, or None when there is none."""
+        try:
+            return self.get(resource, namespace, name)
+        except NotFoundError:
+            return None
+
+    def list_items(
+        self, resource: Resource, namespace: str, labels: str = "", fields: str = ""
+    ) -> tuple[list[Object], str]:
+        """All objects that match, page by page, and the resource version from which to watch them."""
+        items: list[Object] = []
+        query = {"limit": str(LIST_PAGE), "labelSelector": labels, "fieldSelector": fields}
+        while True:
+            answer = self._json("GET", resource.path(namespace), f"list {resource} in {namespace}", query)
+            items += answer.get("items") or []
+            metadata = answer.get("metadata") or {}
+            if not metadata.get("continue"):
+                return items, str(metadata.get("resourceVersion", ""))
+            query |= {"continue": metadata["continue"]}
+
+    def watch(
+        self, resource: Resource, namespace: str, version: str, labels: str = "", fields: str = ""
+    ) -> "Stream[Change]":
+        """Changes after that resource version, until the server ends the watch; ExpiredError: list again."""
+        query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
+        query |= {"timeoutSeconds": str(WATCH_SECONDS), "labelSelector": labels, "fieldSelector": fields}
+        what = f"watch {resource} in {namespace}"
+        response = self._request("GET", resource.path(namespace), what, query, read_seconds=WATCH_SECONDS + 15)
+        return Stream(response, lambda line: self._change(line, what), what, self.server)
+
+    def create(self, resource: Resource, namespace: str | None, body: Object, is_dry_run: bool = False) -> Object:
+        """Send a new object; a dry run passes every check of the server and of its webhooks and keeps nothing."""
+        name = (body.get("metadata") or {}).get("name", "")
+        query = {"dryRun": "All"} if is_dry_run else {}
+        what = f"{'dry-run ' if is_dry_run else ''}create {resource} {_place(namespace, name)}"
+        return self._json("POST", resource.path(namespace), what, query, body)
+
+    def patch(
+        self, resource: Resource, namespace: str, name: str, changes: Object, seconds: float | None = None
+    ) -> Object:
+        """Merge changes into an object (RFC 7386: a null removes), waiting at most that long for the answer."""
+        what = f"patch {resource} {_place(namespace, name)}"
+        content = "application/merge-patch+json"
+        return self._json("PATCH", resource.path(namespace, name), what, {}, changes, content, seconds)
+
+    def delete(
+        self, resource: Resource, namespace: str | None, name: str, uid: str | None = None, seconds: float | None = None
+    ) -> None:
+        """Delete an object and what it owns; with a uid, that object and no successor of its name."""
+        body: Object = {"propagationPolicy": "Background"} | ({"preconditions": {"uid": uid}} if uid else {})
+        what = f"delete {resource} {_place(namespace, name)}"
+        self._json("DELETE", resource.path(namespace, name), what, {}, body, seconds=seconds)
+
+    def log(
+        self, resource: Resource, namespace: str, pod: str, container: str, query: Mapping[str, str]
+    ) -> "Stream[str]":
+        """Lines of a container's log; the query is the API's own (follow, tailLines, sinceTime, timestamps)."""
+        path, what = resource.path(namespace, pod, "log"), f"read the log of pod {_place(namespace, pod)}"
+        seconds = None if query.get("follow") == "true" else READ_SECONDS
+        response = self._request("GET", path, what, {"container": container, **query}, read_seconds=seconds)
+        return Stream(response, str, what, self.server)
+
+    def may(self, verb: str, resource: Resource, namespace: str | None, subresource: str = "", name: str = "") -> bool:
+        """Whether these credentials may do that, by the server's own judgement."""
+        asked = {"verb": verb, "group": resource.group, "resource": resource.plural, "subresource": subresource}
+        asked |= {"name": name} | ({"namespace": namespace} if namespace is not None else {})
+        review = self.create(ACCESS_REVIEWS, None, {"spec": {"resourceAttributes": asked}})
+        return bool(review["status"].get("allowed"))
+
+    def warm(self, seconds: float) -> None:
+        """Open a connection or keep it open, with a request that every account may make."""
+        self._json("GET", "/version", "say its version", seconds=seconds)
+
+    def _change(self, line: str, what: str) -> Change:
+        event = json.loads(line)
+        if event["type"] == "ERROR":
+            status = event["object"]
+            raise refusal(int(status.get("code", 500)), json.dumps(status), what, self.server)
+        return Change(event["type"], event["object"])
+
+    def _json(
+        self,
+        method: str,
+        path: str,
+        what: str,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content: str = "application/json",
+        seconds: float | None = None,
+    ) -> Object:
+        read_seconds = READ_SECONDS if seconds is None else seconds
+        with contextlib.closing(self._request(method, path, what, query, body, content, read_seconds)) as response:
+            try:
+                answer = json.loads(response.data)
+            except (HTTPError, ValueError) as error:
+                raise unreachable(error, what, self.server) from error
+        if not isinstance(answer, dict):
+            raise ClusterError(f"{self.server} answered with {type(answer).__name__} when asked to {what}: not an API")
+        return answer
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        what: str,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content: str = "application/json",
+        read_seconds: float | None = READ_SECONDS,
+    ) -> HTTPResponse:
+        parameters = [(key, value) for key, value in (query or {}).items() if value]
+        try:
+            response: HTTPResponse = self._client.call_api(
+                path,
+                method,
+                query_params=parameters,
+                header_params={"Accept": "application/json, */*", "Content-Type": content},
+                body=body,
+                auth_settings=["BearerToken"],
+                _preload_content=False,
+                _return_http_data_only=True,
+                _request_timeout=(CONNECT_SECONDS, read_seconds),
+            )
+        except ApiException as error:
+            if error.status == 0:
+                raise unreachable(error, what, self.server) from error
+            raise refusal(error.status, error.body, what, self.server) from error
+        except HTTPError as error:
+            raise unreachable(error, what, self.server) from error
+        return response
+
+
+def _place(namespace: str | None, name: str) -> str:
+    return name if namespace is None else f"{namespace}/{name}"
+
+
+def _configure(configuration: client.Configuration, kubeconfig: Path | None, context: str | None) -> str:
+    """Fill in server and credentials; returns the namespace that goes with them."""
+    if kubeconfig is None and not os.environ.get("KUBECONFIG") and (SERVICE_ACCOUNT / "token").is_file():
+        config.load_incluster_config(client_configuration=configuration)
+        return (SERVICE_ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
+    files = _kubeconfig_files(kubeconfig)
+    joined = os.pathsep.join(map(str, files))
+    try:
+        config.load_kube_config(joined, context, configuration, persist_config=False)
+        contexts, active = config.list_kube_config_contexts(joined)
+    except (ConfigException, YAMLError, OSError, KeyError, TypeError, AttributeError) as error:
+        raise ClusterError(
+            f"the kubeconfig {joined} cannot be used: {' '.join(str(error).split())}; "
+            '"kubectl config view" shows what is in it'
+        ) from error
+    chosen = next((entry for entry in contexts if entry["name"] == context), active)
+    return str((chosen.get("context") or {}).get("namespace") or "default")
+
+
+def _kubeconfig_files(kubeconfig: Path | None) -> list[Path]:
+    """Those that exist of the ones asked for; raises ClusterError when there are none."""
+    named = str(kubeconfig) if kubeconfig is not None else os.environ.get("KUBECONFIG", "")
+    candidates = [Path(part).expanduser() for part in (named or "~/.kube/config").split(os.pathsep) if part]
+    files = [path for path in candidates if path.is_file()]
+    if not files:
+        looked = ", ".join(map(str, candidates))
+        raise ClusterError(
+            f"no kubeconfig at {looked}, and this is not a pod with an account of its own; name one with --kubeconfig "
+            "or KUBECONFIG"
+        )
+    return files
