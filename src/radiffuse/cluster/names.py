@@ -1,0 +1,110 @@
+"""What names, images and environment variables of a job may look like; each check says what it expected."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+LABEL_LENGTH = 63
+_LABEL = re.compile(r"[a-z](?:[-a-z0-9]*[a-z0-9])?")
+_NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?")
+_SUBDOMAIN = re.compile(rf"{_NAMESPACE.pattern}(?:\.{_NAMESPACE.pattern})*")
+_WORD = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_IMAGE = re.compile(
+    r"(?P<name>(?:[A-Za-z0-9.-]+(?::\d+)?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
+    r"(?::(?P<tag>\w[\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+)
+_SECRET_LIKE = re.compile(
+    r"(?:^|_)(?:SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIALS?|(?:API|ACCESS|PRIVATE)_?KEY)(?:_|$)", re.I
+)
+_TORCHRUN = re.compile(r"PET_\w*|MASTER_(?:ADDR|PORT)|(?:LOCAL_|GROUP_|ROLE_)?(?:RANK|WORLD_SIZE)")
+
+
+def check_dns_label(name: str) -> str:
+    """A DNS-1035 label, as Services and PyTorchJobs need it."""
+    if len(name) > LABEL_LENGTH or _LABEL.fullmatch(name) is None:
+        raise ValueError(
+            "must be a DNS-1035 label: lower-case letters, digits and '-', a letter first and no '-' last, "
+            f"at most {LABEL_LENGTH} characters"
+        )
+    return name
+
+
+def _check_namespace(name: str) -> str:
+    if len(name) > LABEL_LENGTH or _NAMESPACE.fullmatch(name) is None:
+        raise ValueError(
+            "must be a DNS label: lower-case letters, digits and '-', neither first nor last a '-', "
+            f"at most {LABEL_LENGTH} characters"
+        )
+    return name
+
+
+def _check_object_name(name: str) -> str:
+    if len(name) > 253 or _SUBDOMAIN.fullmatch(name) is None:
+        raise ValueError(
+            "must be an object's name: DNS labels (lower-case letters, digits and '-') joined by '.', "
+            "at most 253 characters"
+        )
+    return name
+
+
+def _check_label_key(key: str) -> str:
+    prefix, separator, word = key.rpartition("/")
+    if (separator and (len(prefix) > 253 or _SUBDOMAIN.fullmatch(prefix) is None)) or not _is_word(word):
+        raise ValueError("must be a label's key, such as nvidia.com/gpu or team: [DNS name/]letters, digits, '-_.'")
+    return key
+
+
+def _check_label_value(value: str) -> str:
+    if value and not _is_word(value):
+        raise ValueError(f"must be a label's value: letters, digits and '-_.', at most {LABEL_LENGTH} characters")
+    return value
+
+
+def _is_word(text: str) -> bool:
+    return len(text) <= LABEL_LENGTH and _WORD.fullmatch(text) is not None
+
+
+def _check_variable(name: str) -> str:
+    """An environment variable that a job document may set in plain sight."""
+    if _VARIABLE.fullmatch(name) is None:
+        raise ValueError("must be a variable's name: letters, digits and '_', no digit first")
+    if _TORCHRUN.fullmatch(name) is not None:
+        raise ValueError("belongs to torchrun and is set by the operator from nodes and processes_per_node")
+    if name.startswith("MINIO_"):
+        raise ValueError("comes from an existing secret, never from a job document; name the secret in store.secret")
+    if _SECRET_LIKE.search(name) is not None:
+        raise ValueError("looks like a secret, and whoever may read the job could read it; env holds no secrets")
+    return name
+
+
+def _check_secret_entry(name: str) -> str:
+    if re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", name) is None:
+        raise ValueError("must be the name of a secret's entry: letters, digits and '-_.', at most 253 characters")
+    return name
+
+
+def check_image(image: str) -> str:
+    """An image that names one version: by tag other than latest, or by digest."""
+    match = _IMAGE.fullmatch(image)
+    if match is None:
+        raise ValueError("must be an image: [registry[:port]/]name with :tag, @sha256:<64 hexadecimal digits>, or both")
+    if match["digest"] is None and match["tag"] in (None, "latest"):
+        raise ValueError("must name a version, by a tag other than latest or by digest: all nodes run the same code")
+    return image
+
+
+def has_digest(image: str) -> bool:
+    """Whether the image is named by its content."""
+    return "@sha256:" in image
+
+
+DnsLabel = Annotated[str, AfterValidator(check_dns_label)]
+Namespace = Annotated[str, AfterValidator(_check_namespace)]
+ObjectName = Annotated[str, AfterValidator(_check_object_name)]
+LabelKey = Annotated[str, AfterValidator(_check_label_key)]
+LabelValue = Annotated[str, AfterValidator(_check_label_value)]
+Variable = Annotated[str, AfterValidator(_check_variable)]
+SecretEntry = Annotated[str, AfterValidator(_check_secret_entry)]
+Image = Annotated[str, AfterValidator(check_image)]
