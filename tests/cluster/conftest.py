@@ -1,0 +1,54 @@
+"""The fixtures of the cluster tests; README.md here says what they offer."""
+
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.fake_nodes import GpuNodes
+from tests.cluster.isolation import is_isolated
+from tests.cluster.plane import ControlPlane
+from tests.cluster.processes import wait_until
+
+JOBS = "pytorchjobs.kubeflow.org,trainjobs.trainer.kubeflow.org,jobs.batch,pods"
+EMPTY_SECONDS = 60.0
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[ControlPlane]:
+    """A running control plane; its logs outlive it where the runner said so."""
+    if not is_isolated():
+        pytest.skip("a cluster needs a network namespace of its own; run `make cluster-test`")
+    with tempfile.TemporaryDirectory(prefix="plane-") as folder:
+        logs = Path(os.environ.get("RADIFFUSE_CLUSTER_LOGS") or Path(folder) / "logs")
+        logs.mkdir(exist_ok=True)
+        with ControlPlane(Path(folder), logs) as plane:
+            yield plane
+
+
+@pytest.fixture(scope="session")
+def gpu_nodes(control_plane: ControlPlane) -> Iterator[GpuNodes]:
+    """Two fake nodes of 32 GPUs."""
+    with GpuNodes(control_plane) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def namespace(control_plane: ControlPlane) -> Iterator[str]:
+    """A fresh namespace under restricted Pod Security, empty again before the next test starts."""
+    name = f"test-{secrets.token_hex(4)}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    control_plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    wait_until(lambda: _has_account(control_plane, name), EMPTY_SECONDS, f"{name} has its default ServiceAccount")
+    yield name
+    scope = ("--namespace", name)
+    control_plane.kubectl("delete", JOBS, "--all", "--wait=false", *scope)
+    wait_until(lambda: not control_plane.get("pods", *scope)["items"], EMPTY_SECONDS, f"no pods are left in {name}")
+    control_plane.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def _has_account(control_plane: ControlPlane, namespace: str) -> bool:
+    return "default" in control_plane.kubectl("get", "serviceaccounts", "--namespace", namespace, "-o", "name")

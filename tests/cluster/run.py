@@ -1,0 +1,54 @@
+"""`make cluster-test`: build what is missing, then run pytest inside a namespace with the arguments given.
+
+Without a path among them, those are the tests of control_plane/. The logs of a failed run are kept.
+"""
+
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from radiffuse.errors import RadiffuseError
+from tests.cluster.build import CONTROL_PLANE, MANIFESTS, build, manifests
+from tests.cluster.isolation import ROOT, IsolationError, isolated
+from tests.cluster.toolchain import ToolchainError
+
+LOGS = "RADIFFUSE_CLUSTER_LOGS"
+
+
+def main() -> int:
+    """Exit code of pytest; 1 with one message when the binaries or the namespace cannot be had."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    start = time.monotonic()
+    try:
+        build(CONTROL_PLANE)
+        for product in MANIFESTS:
+            manifests(product)
+        built = time.monotonic()
+        code = _run_tests(sys.argv[1:])
+    except (ToolchainError, IsolationError, RadiffuseError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"cluster tests: binaries {built - start:.0f} s, tests {time.monotonic() - built:.0f} s")
+    return code
+
+
+def _run_tests(arguments: list[str]) -> int:
+    logs = ROOT / "out" / "cluster-logs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    logs.mkdir(parents=True)
+    paths = [] if any(Path(each.partition("::")[0]).exists() for each in arguments) else ["tests/cluster/control_plane"]
+    command = [sys.executable, "-m", "pytest", "-m", "cluster", *paths, *arguments]
+    with tempfile.TemporaryDirectory(prefix="radiffuse-cluster-") as scratch:
+        code = isolated(command, {"TMPDIR": scratch, LOGS: str(logs)})
+    if code == 0 or not any(logs.iterdir()):
+        shutil.rmtree(logs)
+    else:
+        print(f"the cluster's logs are kept in {logs}")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
