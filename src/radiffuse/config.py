@@ -239,11 +239,11 @@ def _parse_number(value: Any) -> Any:
 def _describe(error: ValidationError) -> str:
     lines = []
     for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"]) or "the document"
+        where = ".".join(str(part) for part in item["loc"] if part != "[key]")
         is_found_elsewhere = item["type"] in ("missing", "extra_forbidden") or isinstance(
             item["input"], dict | Settings
         )
         found = "" if is_found_elsewhere else f" (found {item['input']!r})"
         what = "unknown setting" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
-        lines.append(f"{where}: {what}{found}")
+        lines.append(f"{where}: {what}{found}" if where else f"{what}{found}")
     return "; ".join(lines)

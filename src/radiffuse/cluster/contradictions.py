@@ -33,11 +33,16 @@ def _processes(job: "TrainingJob") -> Iterator[str]:
     try:
         _ = job.batches
     except ConfigError as error:
-        total = job.run.total_batch_size
-        fitting = [size for size in range(1, total + 1) if total % size == 0]
-        nearest = sorted(sorted(fitting, key=lambda size: abs(size - job.world_size))[:5])
-        world = f"{job.nodes} nodes x {job.processes} processes = {job.world_size}"
-        yield f"{world}: {error}; numbers of processes that divide it: {nearest}"
+        yield f"{job.nodes} nodes x {job.processes} processes = {job.world_size}: {error}{_that_divide(job)}"
+
+
+def _that_divide(job: "TrainingJob") -> str:
+    total = job.run.total_batch_size
+    if total % job.world_size == 0:
+        return ""
+    fitting = [number for number in range(1, total + 1) if total % number == 0]
+    nearest = sorted(fitting, key=lambda number: abs(number - job.world_size))[:5]
+    return f"; numbers of processes that divide {total}: {', '.join(str(number) for number in sorted(nearest))}"
 
 
 def _names(job: "TrainingJob") -> Iterator[str]:

@@ -19,7 +19,7 @@ def plain_environment(job: "TrainingJob") -> dict[str, str]:
 
 def _places(job: "TrainingJob") -> dict[str, str]:
     # The root file system is read-only, and the user need not be known to the image.
-    return {"HOME": TMP, "RADIFFUSE_CACHE": f"{TMP}/cache", "RADIFFUSE_PROGRESS": "lines"}
+    return {"HOME": TMP, "RADIFFUSE_CACHE": f"{TMP}/radiffuse", "RADIFFUSE_PROGRESS": "lines"}
 
 
 def _threads(job: "TrainingJob") -> dict[str, str]:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from radiffuse import __version__
 from radiffuse.cluster.contradictions import contradictions
-from radiffuse.cluster.names import DnsLabel, Image, LabelKey, LabelValue, Namespace, ObjectName, Variable
+from radiffuse.cluster.names import DnsLabel, Image, LabelKey, LabelValue, Namespace, ObjectName, Text, Variable
 from radiffuse.cluster.pytorchjob import render_pytorchjob
 from radiffuse.cluster.quantities import Cores, Memory, Quantity, amount, cores, memory
 from radiffuse.cluster.sections import Deadlines, RunFacts, StoreAccess, Toleration, Topology
@@ -54,7 +54,7 @@ class TrainingJob(Settings):
     )
     extra_resources: dict[LabelKey, Quantity] = Field({}, description="More of each pod, such as rdma/hca: 1.")
 
-    image: Image = Field(f"radiffuse:{__version__}", description="Of the training pods.")
+    image: Image = Field(f"radiffuse-train:{__version__}", description="Of the training pods.")
     require_digest: bool = Field(False, description="Refuse an image that is named by tag alone.")
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = Field("IfNotPresent", description="Of the image.")
     image_pull_secrets: tuple[ObjectName, ...] = Field((), description="Existing secrets for the image's registry.")
@@ -64,9 +64,9 @@ class TrainingJob(Settings):
     user_id: int = Field(20002, ge=1, description="Numeric user that the pods run as; never root.")
     runtime_class: ObjectName | None = Field(None, description="RuntimeClass of the pods; None: the cluster's default.")
     store: StoreAccess = StoreAccess()
-    env: dict[Variable, str] = Field({}, description="More environment variables, never secrets.")
+    env: dict[Variable, Text] = Field({}, description="More environment variables, never secrets.")
     labels: dict[LabelKey, LabelValue] = Field({}, description="More labels of the job and its pods.")
-    annotations: dict[LabelKey, str] = Field({}, description="More annotations of the job and its pods.")
+    annotations: dict[LabelKey, Text] = Field({}, description="More annotations of the job and its pods.")
 
     queue: DnsLabel | None = Field(None, description="Kueue LocalQueue; None: no queue.")
     workload_priority: ObjectName | None = Field(None, description="Kueue WorkloadPriorityClass; None: the queue's.")

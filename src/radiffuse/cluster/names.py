@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
 LABEL_LENGTH = 63
 _LABEL = re.compile(r"[a-z](?:[-a-z0-9]*[a-z0-9])?")
@@ -21,7 +21,7 @@ _SECRET_LIKE = re.compile(
 _TORCHRUN = re.compile(r"PET_\w*|MASTER_(?:ADDR|PORT)|(?:LOCAL_|GROUP_|ROLE_)?(?:RANK|WORLD_SIZE)")
 
 
-def check_dns_label(name: str) -> str:
+def _check_dns_label(name: str) -> str:
     """A DNS-1035 label, as Services and PyTorchJobs need it."""
     if len(name) > LABEL_LENGTH or _LABEL.fullmatch(name) is None:
         raise ValueError(
@@ -56,6 +56,13 @@ def _check_label_key(key: str) -> str:
     return key
 
 
+def _as_text(value: object) -> object:
+    """YAML reads 1, 1.5 and true as what they look like; a variable or a label holds text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
 def _check_label_value(value: str) -> str:
     if value and not _is_word(value):
         raise ValueError(f"must be a label's value: letters, digits and '-_.', at most {LABEL_LENGTH} characters")
@@ -85,7 +92,7 @@ def _check_secret_entry(name: str) -> str:
     return name
 
 
-def check_image(image: str) -> str:
+def _check_image(image: str) -> str:
     """An image that names one version: by tag other than latest, or by digest."""
     match = _IMAGE.fullmatch(image)
     if match is None:
@@ -100,11 +107,12 @@ def has_digest(image: str) -> bool:
     return "@sha256:" in image
 
 
-DnsLabel = Annotated[str, AfterValidator(check_dns_label)]
+DnsLabel = Annotated[str, AfterValidator(_check_dns_label)]
 Namespace = Annotated[str, AfterValidator(_check_namespace)]
 ObjectName = Annotated[str, AfterValidator(_check_object_name)]
 LabelKey = Annotated[str, AfterValidator(_check_label_key)]
-LabelValue = Annotated[str, AfterValidator(_check_label_value)]
+Text = Annotated[str, BeforeValidator(_as_text)]
+LabelValue = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_label_value)]
 Variable = Annotated[str, AfterValidator(_check_variable)]
 SecretEntry = Annotated[str, AfterValidator(_check_secret_entry)]
-Image = Annotated[str, AfterValidator(check_image)]
+Image = Annotated[str, AfterValidator(_check_image)]
