@@ -115,10 +115,9 @@ def test_the_worker_ends_before_the_kubelet_ends_it() -> None:
     assert 120 < grace < template["spec"]["terminationGracePeriodSeconds"]
 
 
-def test_a_dead_peer_is_noticed() -> None:
-    environment = plain_env(pod_templates(make_job("collective_timeout_seconds=300", "network_interface=ib0"))[0])
+def test_nccl_notices_a_dead_peer_and_both_libraries_use_the_interface_that_was_named() -> None:
+    environment = plain_env(pod_templates(make_job("network_interface=ib0"))[0])
     assert environment["TORCH_NCCL_ASYNC_ERROR_HANDLING"] == "1"
-    assert environment["RADIFFUSE_COLLECTIVE_TIMEOUT_SECONDS"] == "300"
     assert (environment["NCCL_SOCKET_IFNAME"], environment["GLOO_SOCKET_IFNAME"]) == ("=ib0", "ib0")
 
 
@@ -186,7 +185,7 @@ def test_every_setting_of_a_job_changes_what_is_sent_or_is_the_launchers() -> No
         "env": "{A: b}", "labels": "{a: b}", "annotations": "{a: b}", "queue": "b", "workload_priority": "a",
         "topology.level": "a", "node_selector": "{a: b}", "tolerations": "[{key: a}]", "priority_class": "a",
         "node_lost_seconds": 5, "rendezvous_port": 29400, "rendezvous_timeout_seconds": 60,
-        "collective_timeout_seconds": 60, "network_interface": "eth0", "nccl_ib_hca": "mlx5", "nccl_debug": "INFO",
+        "network_interface": "eth0", "nccl_ib_hca": "mlx5", "nccl_debug": "INFO",
         "grace_period_seconds": 999, "max_restarts": 3, "max_starts": 3, "linger_seconds": 3, "metrics_port": 9999,
     }  # fmt: skip
     assert {name.partition(".")[0] for name in changed} | checks_only == set(type(make_job()).model_fields)

@@ -29,19 +29,14 @@ def _threads(job: "TrainingJob") -> dict[str, str]:
 
 
 def _collectives(job: "TrainingJob") -> dict[str, str]:
-    seconds = str(job.collective_timeout_seconds)
-    environment = {
-        "RADIFFUSE_COLLECTIVE_TIMEOUT_SECONDS": seconds,
-        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(job.worker_grace_seconds),
-    }
+    environment = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(job.worker_grace_seconds)}
     if job.network_interface is not None:
         environment["GLOO_SOCKET_IFNAME"] = job.network_interface
     if job.gpus_per_node == 0:
         return environment
     environment |= {
-        # A process whose peer has died ends itself after the timeout, instead of waiting for ever.
+        # A process whose peer has died ends itself after the collective's timeout, instead of waiting for ever.
         "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
-        "TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC": seconds,
         "NCCL_DEBUG": job.nccl_debug,
     }
     if job.network_interface is not None:

@@ -77,12 +77,9 @@ class TrainingJob(Settings):
     node_lost_seconds: int = Field(60, ge=0, description="From a node's silence until its pod is given up, seconds.")
 
     rendezvous_port: int | None = Field(
-        None, ge=1024, le=65535, description="Of the master; None: the operator's. Trainer knows only its own."
+        None, ge=1024, le=65534, description="Of the master, and the next for the pods' own talk; None: the operator's."
     )
     rendezvous_timeout_seconds: int = Field(600, ge=10, description="A pod waits that long for the master's port.")
-    collective_timeout_seconds: int = Field(
-        600, ge=30, description="A process waits that long in a collective for one that has died, seconds."
-    )
     network_interface: str | None = Field(
         None, pattern=r"^[a-zA-Z0-9_.-]{1,15}$", description="Of NCCL's and gloo's sockets; None: they find it."
     )
@@ -164,6 +161,11 @@ class TrainingJob(Settings):
     def master_port(self) -> int:
         """Where the processes meet."""
         return MASTER_PORTS[self.backend] if self.rendezvous_port is None else self.rendezvous_port
+
+    @property
+    def gang_port(self) -> int:
+        """Where the pods tell each other that they are there, and how they ended: next to the master's."""
+        return self.master_port + 1
 
     @property
     def grace_seconds(self) -> int:

@@ -91,7 +91,11 @@ def _container(job: "TrainingJob", name: str, ports: list[dict[str, Any]]) -> di
         "command": ["radiffuse"],
         "args": _arguments(job),
         "env": _environment(job),
-        "ports": [*ports, {"name": METRICS_PORT_NAME, "containerPort": job.metrics_port}],
+        "ports": [
+            *ports,
+            {"name": "gang", "containerPort": job.gang_port},
+            {"name": METRICS_PORT_NAME, "containerPort": job.metrics_port},
+        ],
         "resources": {"limits": resources, "requests": dict(resources)},
         "securityContext": {
             "allowPrivilegeEscalation": False,
