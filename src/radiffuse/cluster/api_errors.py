@@ -47,7 +47,7 @@ def refusal(status: int, body: Any, what: str, server: str) -> ClusterError:
     said = f"{server} refused to {what}: {words}"
     if status == 401:
         return UnauthenticatedError(
-            f"{server} does not accept these credentials ({words}); they have expired or are another cluster's: "
+            f"{server} did not accept the credentials to {what} ({words}); they have expired or are another cluster's: "
             "log in again, or ask for a new kubeconfig"
         )
     if status == 403:
@@ -89,7 +89,7 @@ def unreachable(error: Exception, what: str, server: str) -> ClusterError:
 def _last_words(error: Exception) -> str:
     # urllib3 puts its own objects before the words, as "<connection>: words" or as an argument of their own.
     text = str(error.args[-1] if isinstance(error, HTTPError) and error.args else error)
-    return text.rpartition(">: ")[2]
+    return text.rpartition(": ")[2]
 
 
 def _words(body: Any) -> str:

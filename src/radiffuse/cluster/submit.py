@@ -1,0 +1,303 @@
+"""Send a training job to the cluster, or find the one that a former attempt sent, and see it through to its result."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from radiffuse.cluster.api_errors import ConflictError, NotFoundError, UnavailableError
+from radiffuse.cluster.cancel import Canceller
+from radiffuse.cluster.checks import check_needs
+from radiffuse.cluster.client import ClusterClient
+from radiffuse.cluster.fields import field, text, true_conditions
+from radiffuse.cluster.finish import wait_for_end
+from radiffuse.cluster.job import TrainingJob, load_job
+from radiffuse.cluster.kinds import (
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    PLAN_LABEL,
+    TRAINJOB,
+    JobKind,
+    Object,
+    Resource,
+    kind_of,
+)
+from radiffuse.cluster.owner import Owner, find_owner, owner_of
+from radiffuse.cluster.sections import RunFacts
+from radiffuse.cluster.state import JobState, Phase, suspended_by
+from radiffuse.cluster.stopping import is_queued, resumption
+from radiffuse.cluster.summary import write_summary
+from radiffuse.cluster.timeline import Timeline
+from radiffuse.cluster.watch import HeartbeatReader, JobWatcher
+from radiffuse.errors import ClusterError, ConfigError, TrainingError
+from radiffuse.manifest import Manifest
+from radiffuse.outcome import Outcome
+from radiffuse.train_plan import TrainPlan
+
+if TYPE_CHECKING:
+    from radiffuse.storage import Store
+
+logger = logging.getLogger(__name__)
+
+RECORDS = ("outcome.json", "starts.json", "progress.json")
+"""What the pods of a former job left, which must not end or describe the new one."""
+POLL_SECONDS = 0.5
+RUNTIMES = Resource("trainer.kubeflow.org", "v1alpha1", "trainingruntimes")
+
+
+class Found(Enum):
+    """What is to be done about a job of that name."""
+
+    nothing = "nothing"
+    attach = "attach"
+    resume = "resume"
+    replace = "replace"
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The job that trains the plan now."""
+
+    kind: JobKind
+    namespace: str
+    name: str
+    uid: str
+    how: str
+    """'created', 'found', 'resumed' or 'replaced'."""
+
+
+def train_in_cluster(
+    store: "Store", plan: TrainPlan, source: str, summary: Path | None = None, kubeconfig: Path | None = None
+) -> Manifest:
+    """Train the plan as the job that a document describes, and return the result's manifest as a local run would.
+
+    Writes the summary however it ends. Raises ConfigError for what no retry cures, TrainingError with the pods' reason,
+    Preempted once a signal has suspended the job, ClusterError when the API refuses.
+    """
+    if (finished := store.find(plan.uri)) is not None:
+        write_summary(summary, Timeline(plan.name), plan.uri, "The result was in the store already; nothing ran.")
+        return finished
+    with ClusterClient(kubeconfig) as client:
+        job = job_for(plan, source, client.namespace)
+        timeline = Timeline(job.name)
+        try:
+            state = _run(client, lambda: ClusterClient(kubeconfig), store, plan, job, timeline)
+            manifest = _result(store, plan, job, state)
+        except Exception as error:
+            write_summary(summary, timeline, plan.uri, str(error))
+            raise
+        write_summary(summary, timeline, plan.uri, "Training is done.")
+        return manifest
+
+
+def job_for(plan: TrainPlan, source: str, namespace: str | None, overrides: tuple[str, ...] = ()) -> TrainingJob:
+    """The job document resolved for a plan; `namespace` holds where the document names none."""
+    job = load_job(source, overrides, run=RunFacts.of(plan))
+    return job if job.namespace is not None else job.model_copy(update={"namespace": namespace})
+
+
+def submit(
+    client: ClusterClient, store: "Store", plan: TrainPlan, job: TrainingJob, owner: Owner, before: Callable[[], None]
+) -> Submitted:
+    """Make sure that exactly one job trains this plan; `before` is called just before the first change.
+
+    Raises ConfigError when another plan's or another run's job has the name, ClusterError when the API refuses.
+    """
+    manifests = [owner.claim(manifest) for manifest in job.to_manifests()]
+    kind, namespace = kind_of(manifests[-1]), str(job.namespace)
+    deadline = time.monotonic() + job.deadlines.admitted_seconds
+    how = "created"
+    while True:
+        try:
+            existing = _find(client, kind, namespace, job.name)
+            found = decide(existing, plan.digest, owner)
+            if existing is not None and found in (Found.attach, Found.resume):
+                before()
+                return _take_over(client, kind, existing, found)
+            if existing is not None:
+                before()
+                _replace(client, kind, existing, job.deadlines.cancelled_seconds)
+                how = "replaced"
+            created = _create(client, store, plan, job, manifests, before)
+            return _submitted(kind, created, how)
+        except (ConflictError, UnavailableError) as error:
+            # Another attempt was faster, or the server or a webhook of its is restarting.
+            if time.monotonic() > deadline:
+                raise
+            logger.warning("job=%s trying again: %s", job.name, error)
+            time.sleep(POLL_SECONDS)
+
+
+def decide(existing: Object | None, digest: str, owner: Owner) -> Found:
+    """What a job that has the name already means; raises ConfigError when it must be left alone."""
+    if existing is None:
+        return Found.nothing
+    labels = field(existing, "metadata", "labels") or {}
+    name = f"{text(existing, 'metadata', 'namespace')}/{text(existing, 'metadata', 'name')}"
+    if labels.get(MANAGED_BY_LABEL) != MANAGED_BY or labels.get(PLAN_LABEL) != digest:
+        raise ConfigError(
+            f"a {existing.get('kind', 'job')} {name} exists and trains another plan ({labels.get(PLAN_LABEL, 'none')}, "
+            f"not {digest}); delete it, or give this run another name"
+        )
+    if field(existing, "metadata", "deletionTimestamp") is not None:
+        return Found.replace
+    if true_conditions(existing).keys() & {"Succeeded", "Complete", "Failed"}:
+        return Found.replace  # and what it reached is in the store
+    theirs = owner_of(existing)
+    if theirs is not None and text(theirs, "uid") != owner.uid:
+        if suspended_by(existing):
+            return Found.replace
+        raise ConfigError(
+            f"{theirs.get('kind', 'owner')} {theirs.get('name', '?')} trains the same plan now, as job {name}; wait "
+            f'for it ("radiffuse job status {text(existing, "metadata", "name")} --watch"), or cancel it'
+        )
+    return Found.resume if suspended_by(existing) else Found.attach
+
+
+def dry_run(client: ClusterClient, job: TrainingJob) -> list[Object]:
+    """What the server would make of the manifests, after its own checks and its webhooks'; nothing is kept."""
+    return [_send(client, manifest, str(job.namespace), is_dry_run=True) for manifest in job.to_manifests()]
+
+
+def _run(
+    client: ClusterClient,
+    connect: Callable[[], ClusterClient],
+    store: "Store",
+    plan: TrainPlan,
+    job: TrainingJob,
+    timeline: Timeline,
+) -> JobState:
+    manifest = job.to_manifests()[-1]
+    kind, namespace = kind_of(manifest), str(job.namespace)
+    owner = find_owner(client, namespace)
+    with Canceller(connect, kind, namespace, job.name, should_delete=is_queued(manifest)) as canceller:
+        submitted = submit(client, store, plan, job, owner, canceller.arm)
+        canceller.check()
+        logger.info("job=%s %s namespace=%s kind=%s", job.name, submitted.how, namespace, kind.name)
+        return see_through(client, store, plan, job, submitted, timeline, canceller.check)
+
+
+def see_through(
+    client: ClusterClient,
+    store: "Store",
+    plan: TrainPlan,
+    job: TrainingJob,
+    submitted: Submitted,
+    timeline: Timeline,
+    check: Callable[[], None] = lambda: None,
+) -> JobState:
+    """Follow the job to its end, its log on stderr, under the deadlines of its document."""
+    progress = HeartbeatReader(store, plan.checkpoints_uri, plan.settings.total_batch_size)
+    with JobWatcher(
+        client,
+        submitted.kind,
+        submitted.namespace,
+        submitted.name,
+        progress,
+        job.deadlines.heartbeat_seconds,
+        submitted.uid,
+    ) as watcher:
+        return wait_for_end(watcher, client, job.deadlines, timeline, write_to_stderr, check)
+
+
+def write_to_stderr(line: str) -> None:
+    """A pod's log line among our own; it is another program's text and passes unchanged."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def _result(store: "Store", plan: TrainPlan, job: TrainingJob, state: JobState) -> Manifest:
+    if state.phase is Phase.succeeded:
+        if (manifest := store.find(plan.uri)) is not None:
+            return manifest
+        raise TrainingError(f"job {job.name} succeeded, but {plan.uri} has no manifest; run again")
+    if state.exit_code == Outcome.WRONG_INPUT:
+        raise ConfigError(f"job {job.name} ended: {state.reason}")
+    hint = "run again to go on from the newest checkpoint"
+    raise TrainingError(f"job {job.name} {state.phase}: {state.reason}; {hint}")
+
+
+def _find(client: ClusterClient, kind: JobKind, namespace: str, name: str) -> Object | None:
+    return client.find(kind.resource, namespace, name)
+
+
+def _take_over(client: ClusterClient, kind: JobKind, existing: Object, found: Found) -> Submitted:
+    if found is Found.resume:
+        namespace, name = text(existing, "metadata", "namespace"), text(existing, "metadata", "name")
+        existing = client.patch(kind.resource, namespace, name, resumption(kind))
+        return _submitted(kind, existing, "resumed")
+    return _submitted(kind, existing, "found")
+
+
+def _replace(client: ClusterClient, kind: JobKind, existing: Object, seconds: float) -> None:
+    """Delete a job that is over, and wait until its name is free."""
+    submitted = _submitted(kind, existing, "replaced")
+    try:
+        client.delete(kind.resource, submitted.namespace, submitted.name, submitted.uid)
+    except NotFoundError:
+        return
+    deadline = time.monotonic() + seconds
+    while (left := _find(client, kind, submitted.namespace, submitted.name)) is not None:
+        if text(left, "metadata", "uid") != submitted.uid:
+            return
+        if time.monotonic() > deadline:
+            raise ClusterError(
+                f"the former job {submitted.namespace}/{submitted.name} is still there {seconds:.0f} s after it was "
+                "deleted; its finalizers say who holds it"
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _create(
+    client: ClusterClient,
+    store: "Store",
+    plan: TrainPlan,
+    job: TrainingJob,
+    manifests: list[Object],
+    before: Callable[[], None],
+) -> Object:
+    namespace = str(job.namespace)
+    for manifest in manifests:
+        _send(client, manifest, namespace, is_dry_run=True)
+    check_needs(client, job, namespace)
+    store.put_bytes(job.plan_uri, plan.model_dump_json().encode())
+    store.delete([f"{plan.checkpoints_uri}/{record}" for record in RECORDS])
+    before()
+    *companions, manifest = manifests
+    for companion in companions:
+        _put(client, companion, namespace)
+    return _send(client, manifest, namespace)
+
+
+def _send(client: ClusterClient, manifest: Object, namespace: str, is_dry_run: bool = False) -> Object:
+    resource = resource_of(manifest)
+    try:
+        return client.create(resource, namespace, manifest, is_dry_run)
+    except NotFoundError as error:
+        if "namespaces" in str(error):
+            raise ConfigError(f"no namespace {namespace!r}; create it, or name another one: {error}") from error
+        operator = TRAINJOB.operator if resource is RUNTIMES else kind_of(manifest).operator
+        raise ClusterError(f"{client.server} knows no {manifest['kind']}: {operator} is not installed") from error
+
+
+def _put(client: ClusterClient, manifest: Object, namespace: str) -> None:
+    """Create it, or bring what a former job left up to date."""
+    try:
+        _send(client, manifest, namespace)
+    except ConflictError:
+        changes = {"metadata": manifest["metadata"], "spec": manifest["spec"]}
+        client.patch(resource_of(manifest), namespace, manifest["metadata"]["name"], changes)
+
+
+def resource_of(manifest: Object) -> Resource:
+    """Where the API keeps a job or its runtime."""
+    return RUNTIMES if manifest["kind"] == "TrainingRuntime" else kind_of(manifest).resource
+
+
+def _submitted(kind: JobKind, existing: Object, how: str) -> Submitted:
+    metadata = existing["metadata"]
+    return Submitted(kind, metadata["namespace"], metadata["name"], metadata["uid"], how)
