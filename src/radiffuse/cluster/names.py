@@ -1,9 +1,9 @@
 """What names, images and environment variables of a job may look like; each check says what it expected."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 LABEL_LENGTH = 63
 _LABEL = re.compile(r"[a-z](?:[-a-z0-9]*[a-z0-9])?")
@@ -107,12 +107,17 @@ def has_digest(image: str) -> bool:
     return "@sha256:" in image
 
 
-DnsLabel = Annotated[str, AfterValidator(_check_dns_label)]
-Namespace = Annotated[str, AfterValidator(_check_namespace)]
-ObjectName = Annotated[str, AfterValidator(_check_object_name)]
-LabelKey = Annotated[str, AfterValidator(_check_label_key)]
+def schema_format(name: str) -> Any:
+    """The JSON schema says in its `format` what kind of text it is."""
+    return Field(json_schema_extra={"format": name})
+
+
+DnsLabel = Annotated[str, AfterValidator(_check_dns_label), schema_format("DNS label")]
+Namespace = Annotated[str, AfterValidator(_check_namespace), schema_format("DNS label")]
+ObjectName = Annotated[str, AfterValidator(_check_object_name), schema_format("object name")]
+SecretEntry = Annotated[str, AfterValidator(_check_secret_entry), schema_format("secret entry")]
+LabelKey = Annotated[str, AfterValidator(_check_label_key), schema_format("label key")]
+LabelValue = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_label_value), schema_format("label value")]
 Text = Annotated[str, BeforeValidator(_as_text)]
-LabelValue = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_label_value)]
-Variable = Annotated[str, AfterValidator(_check_variable)]
-SecretEntry = Annotated[str, AfterValidator(_check_secret_entry)]
-Image = Annotated[str, AfterValidator(_check_image)]
+Variable = Annotated[str, AfterValidator(_check_variable), schema_format("variable name")]
+Image = Annotated[str, AfterValidator(_check_image), schema_format("image")]

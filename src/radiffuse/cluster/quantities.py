@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
 
+from radiffuse.cluster.names import schema_format
+
 _BINARY = {f"{prefix}i": Decimal(1024) ** power for power, prefix in enumerate("KMGTPE", start=1)}
 _DECIMAL = {prefix: Decimal(1000) ** power for power, prefix in enumerate("kMGTPE", start=1)}
 _FACTORS = {"": Decimal(1), "m": Decimal("0.001")} | _DECIMAL | _BINARY
@@ -58,6 +60,6 @@ def _check_any(quantity: str) -> str:
     return quantity
 
 
-Cores = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_cores)]
-Memory = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_memory)]
-Quantity = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_any)]
+Cores = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_cores), schema_format("CPU quantity")]
+Memory = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_memory), schema_format("memory quantity")]
+Quantity = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_any), schema_format("quantity")]
