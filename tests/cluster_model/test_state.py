@@ -1,5 +1,6 @@
 """What state a job is in: one case per phase and ending, and that nothing a server may send breaks the reading."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -111,6 +112,12 @@ def test_progress_from_before_the_last_start_does_not_count() -> None:
 
 def test_without_a_store_containers_that_run_are_running() -> None:
     assert seen(pytorchjob(CREATED), pod(), pod("worker"), is_heartbeat_known=False).phase is Phase.running
+
+
+def test_a_start_that_has_made_no_step_is_starting() -> None:
+    loading = dataclasses.replace(beat(), loss=None)
+    state = seen(pytorchjob(CREATED), pod(), pod("worker"), heartbeat=loading)
+    assert (state.phase, state.reason) == (Phase.starting, "no step reported yet; it goes on from step 10")
 
 
 def test_progress_that_stops_is_a_stall() -> None:

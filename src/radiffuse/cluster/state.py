@@ -51,7 +51,8 @@ class Heartbeat:
 
     global_step: int
     max_train_steps: int
-    loss: float
+    loss: float | None
+    """None before the first step of a start."""
     images_per_second: float
     start: int
     """Which start of the job wrote it, from 1."""
@@ -74,7 +75,7 @@ def read_heartbeat(data: bytes | str, total_batch_size: int | None = None) -> He
         return Heartbeat(
             global_step=int(found["global_step"]),
             max_train_steps=int(found["max_train_steps"]),
-            loss=float(found["loss"]),
+            loss=None if found["loss"] is None else float(found["loss"]),
             images_per_second=float(found["images_per_second"]),
             start=int(found["start"]),
             unix_seconds=float(found["unix_seconds"]),
@@ -206,6 +207,8 @@ def _of_heartbeat(
     if heartbeat is None or (started is not None and heartbeat.unix_seconds < started):
         last = cause(ends)
         return Phase.starting, "no progress reported yet" + (f"; started again: {last}" if last else "")
+    if heartbeat.loss is None and not all(pod.is_done for pod in pods):
+        return Phase.starting, f"no step reported yet; it goes on from step {heartbeat.global_step}"
     age = now - heartbeat.unix_seconds
     if age > limit and not all(pod.is_done for pod in pods):
         return Phase.stalled, f"no progress for {age:.0f} s, the last at step {heartbeat.global_step}"

@@ -36,6 +36,7 @@ from radiffuse.cluster.watch import HeartbeatReader, JobWatcher
 from radiffuse.errors import ClusterError, ConfigError, TrainingError
 from radiffuse.manifest import Manifest
 from radiffuse.outcome import Outcome
+from radiffuse.starts import forget_starts
 from radiffuse.train_plan import TrainPlan
 
 if TYPE_CHECKING:
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RECORDS = ("outcome.json", "starts.json", "progress.json")
-"""What the pods of a former job left, which must not end or describe the new one."""
 POLL_SECONDS = 0.5
 RUNTIMES = Resource("trainer.kubeflow.org", "v1alpha1", "trainingruntimes")
 
@@ -125,11 +124,17 @@ def submit(
             created = _create(client, store, plan, job, manifests, before)
             return _submitted(kind, created, how)
         except (ConflictError, UnavailableError) as error:
-            # Another attempt was faster, or the server or a webhook of its is restarting.
+            # Another attempt was faster, or the server or one of its webhooks is restarting.
             if time.monotonic() > deadline:
-                raise
+                raise _webhook_named(error, kind) from error
             logger.warning("job=%s trying again: %s", job.name, error)
             time.sleep(POLL_SECONDS)
+
+
+def _webhook_named(error: ClusterError, kind: JobKind) -> ClusterError:
+    if "failed calling webhook" not in str(error):
+        return error
+    return ClusterError(f"{error}; the webhook is that of {kind.operator}: is it running?")
 
 
 def decide(existing: Object | None, digest: str, owner: Owner) -> Found:
@@ -265,7 +270,9 @@ def _create(
         _send(client, manifest, namespace, is_dry_run=True)
     check_needs(client, job, namespace)
     store.put_bytes(job.plan_uri, plan.model_dump_json().encode())
-    store.delete([f"{plan.checkpoints_uri}/{record}" for record in RECORDS])
+    # What the pods of a former job left must not end the new one, nor describe it.
+    forget_starts(store, plan)
+    store.delete([f"{plan.checkpoints_uri}/progress.json"])
     before()
     *companions, manifest = manifests
     for companion in companions:

@@ -87,7 +87,8 @@ class Timeline:
 def progress_words(heartbeat: Heartbeat) -> str:
     """One line: step, loss, speed, time left."""
     left = heartbeat.seconds_left
-    words = f"step={heartbeat.global_step}/{heartbeat.max_train_steps} loss={heartbeat.loss:.4g}"
+    words = f"step={heartbeat.global_step}/{heartbeat.max_train_steps}"
+    words += f" loss={heartbeat.loss:.4g}" if heartbeat.loss is not None else ""
     words += f" images_per_second={heartbeat.images_per_second:.4g}"
     return words if left is None else f"{words} left={duration(left)}"
 
