@@ -30,6 +30,7 @@ EXPECTED_SECONDS = {
     "train": 340,
     "sample after": 95,
     "evaluate": 21,
+    "finish": 1,
 }
 """Wall seconds per step, in their order, as measured with the preset `demo` on two cores; the time left follows."""
 

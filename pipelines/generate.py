@@ -1,7 +1,7 @@
 """Write what is generated, or with --check fail with a diff where a committed file is not current.
 
-Generated are each component's component.yaml and README.md, each pipeline's YAML, and docs/licences.md,
-docs/report.md and its JSON schema.
+Generated are each component's component.yaml and README.md, each pipeline's YAML, and docs/jobs.md,
+docs/licences.md, docs/permissions.md, docs/report.md and its JSON schema.
 """
 
 import argparse
@@ -16,12 +16,32 @@ from typing import Any
 
 from kfp import compiler
 
+from pipelines.job_page import job_page
 from pipelines.licences import licences_page
 from pipelines.report_page import report_page, schema_file
+from radiffuse.cluster.permissions import permissions_page
 
 ROOT = Path(__file__).resolve().parent.parent
-COMPONENTS = ("ingest", "stage", "encode", "train", "sample", "evaluate")
-PIPELINES = {"finetune": "finetune", "finetune_external": "finetune"}
+COMPONENTS = (
+    "ingest",
+    "ingest_part",
+    "stage",
+    "find_dataset",
+    "encode",
+    "encode_part",
+    "train",
+    "sample",
+    "sample_part",
+    "evaluate",
+    "evaluate_external",
+    "finish",
+)
+PIPELINES = {
+    "finetune": "finetune",
+    "finetune_external": "finetune",
+    "finetune_parts": "finetune",
+    "evaluate": "evaluate",
+}
 """Function, which names the YAML -> the module it is in."""
 SDK_VERSION = re.compile(r"^sdkVersion: .*\n", re.MULTILINE)
 PLACEHOLDER = re.compile(r"\{\{\$\.(?:inputs|outputs)\.\w+\['(\w+)'\](?:\.path)?\}\}")
@@ -30,6 +50,7 @@ HOLDS = {
     "Model": "manifest (JSON, a few kB)",
     "Artifact": "manifest (JSON, a few kB)",
     "HTML": "page for the dashboard",
+    "Markdown": "text for the dashboard",
     "Metrics": "figures for the dashboard",
 }
 
@@ -44,6 +65,8 @@ def generated_files() -> Iterator[tuple[Path, str]]:
     for function, module in PIPELINES.items():
         pipeline = getattr(importlib.import_module(f"pipelines.{module}"), function)
         yield Path("pipelines") / f"{function}.yaml", _compile(pipeline)
+    yield Path("docs") / "jobs.md", job_page(ROOT / "manifests" / "training-operator" / "init-container.yaml")
+    yield Path("docs") / "permissions.md", permissions_page()
     yield Path("docs") / "licences.md", licences_page(ROOT / "pyproject.toml")
     yield Path("docs") / "report.md", report_page()
     yield Path("docs") / "report.schema.json", schema_file()
@@ -63,9 +86,7 @@ def component_page(component: Any) -> str:
         "|---|---|---|",
         *(f"| `{name}` | {_type(value)} | {value.description} |" for name, value in spec.inputs.items()),
         "",
-        "| output | type | holds |",
-        "|---|---|---|",
-        *(f"| `{name}` | {_type(value)} | {HOLDS[_type(value)]} |" for name, value in spec.outputs.items()),
+        *_outputs(spec),
         "",
         "It runs",
         "",
@@ -76,6 +97,13 @@ def component_page(component: Any) -> str:
         "Written by `make generate` from `component.py`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _outputs(spec: Any) -> list[str]:
+    if spec.outputs is None:
+        return ["It has no outputs: what it makes lies in the store, where the step of the whole finds it."]
+    rows = [f"| `{name}` | {_type(value)} | {HOLDS[_type(value)]} |" for name, value in spec.outputs.items()]
+    return ["| output | type | holds |", "|---|---|---|", *rows]
 
 
 def _compile(component: Any) -> str:

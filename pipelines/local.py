@@ -5,6 +5,7 @@ kfp.local refuses container components, so the class that it runs subprocesses w
 
 import contextlib
 import copy
+import json
 import os
 import shutil
 import signal
@@ -62,9 +63,10 @@ class StepClock:
         )
 
     def describe_end(self, step: str, seconds: float, result: str) -> str:
-        """A step is done; `result` is what it printed."""
+        """A step is done; of `result`, what it printed, the first line."""
         self.done_seconds[step] = seconds
-        return f"      {seconds:.1f} s · {textwrap.shorten(result, RESULT_WIDTH, placeholder=' …')}"
+        headline = result.partition("\n")[0].lstrip("# ")
+        return f"      {seconds:.1f} s · {textwrap.shorten(headline, RESULT_WIDTH, placeholder=' …')}"
 
 
 def run_pipeline(
@@ -78,37 +80,59 @@ def run_pipeline(
     """Run every step and return where each left its outputs, by step name.
 
     `pipeline` is a kfp pipeline, a function or loaded from YAML; `environment` is set for every step on top of this
-    process's own; `clock` tells a person how far it is, and in which order to run. What an earlier run left below
-    `root` is removed. Raises StepFailedError at the first step that fails; an exception in between, such as
-    KeyboardInterrupt, asks the running step to stop and waits for it.
+    process's own and of the pipeline's; `clock` tells a person how far it is, and in which order to run. What an
+    earlier run left below `root` is removed. After a step that fails only the exit handler's still runs, then
+    StepFailedError is raised; an exception in between, such as KeyboardInterrupt, asks the running step to stop and
+    waits for it.
     """
     shutil.rmtree(root, ignore_errors=True)
     workspace = root / "workspace"
     workspace.mkdir(parents=True)
     spec = _in_order(pipeline, list(clock.expected_seconds))
     steps = {
-        task.component_ref.name.removeprefix("comp-"): task.task_info.name for task in spec.root.dag.tasks.values()
+        task.component_ref.name.removeprefix("comp-"): task.task_info.name
+        for dag in _dags(spec)
+        for task in dag.tasks.values()
     }
+    last = {task.task_info.name for task in spec.root.dag.tasks.values()}
     folders: dict[str, Path] = {}
+    failures: list[StepFailedError] = []
 
     class ProcessTaskHandler:
         """kfp.local's interface to what runs a task: it is given the resolved command."""
 
         def __init__(self, full_command: Sequence[str], env_vars: Mapping[str, str] | None = None, **_: Any) -> None:
             self.command = as_local(full_command)
-            self.environment = {**environment, **(env_vars if env_vars is not None else {})}
+            self.environment = {**(env_vars if env_vars is not None else {}), **environment}
 
         def run(self) -> status.Status:
             folder = _output_folder(self.command)
             step = steps[folder.name]
-            run_step(step, self.command, self.environment, clock)
+            if failures and step not in last:
+                return status.Status.FAILURE
+            try:
+                run_step(step, self.command, self.environment, clock)
+            except StepFailedError as error:
+                failures.append(error)
+                return status.Status.FAILURE
             folders[step] = folder
             return status.Status.SUCCESS
 
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), workspace_root=str(workspace))
-    with _replaced_handler(ProcessTaskHandler), _quiet_kfp():
+    # It raises RuntimeError for a failed step, which the step's own error says better.
+    with _replaced_handler(ProcessTaskHandler), _quiet_kfp(), _failing_as(failures):
         pipeline_orchestrator.run_local_pipeline(spec, dict(arguments))
     return folders
+
+
+@contextlib.contextmanager
+def _failing_as(failures: Sequence[StepFailedError]) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if not failures:
+            raise
+        raise failures[0] from error
 
 
 def as_local(command: Sequence[str]) -> list[str]:
@@ -154,14 +178,22 @@ def exit_on_sigterm() -> Iterator[None]:
 def _in_order(pipeline: Any, order: Sequence[str]) -> Any:
     """The pipeline's specification with each step after the one before it; kfp.local's order differs by run."""
     spec = copy.deepcopy(pipeline.pipeline_spec)
-    keys = {task.task_info.name: key for key, task in spec.root.dag.tasks.items()}
-    for earlier, later in pairwise(step for step in order if step in keys):
-        spec.root.dag.tasks[keys[later]].dependent_tasks.append(keys[earlier])
+    for dag in _dags(spec):
+        keys = {task.task_info.name: key for key, task in dag.tasks.items()}
+        for earlier, later in pairwise(step for step in order if step in keys):
+            dag.tasks[keys[later]].dependent_tasks.append(keys[earlier])
     return spec
 
 
+def _dags(spec: Any) -> list[Any]:
+    """The pipeline's own graph, and those of its exit handler and loops."""
+    return [spec.root.dag, *(component.dag for component in spec.components.values() if component.HasField("dag"))]
+
+
 def _output_folder(command: Sequence[str]) -> Path:
-    return Path(command[command.index("--out") + 1]).parent
+    """Where KFP's executor input says that the step's outputs go."""
+    executor_input = json.loads(command[command.index("--executor-input") + 1])
+    return Path(executor_input["outputs"]["outputFile"]).parent
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:

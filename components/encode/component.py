@@ -2,12 +2,17 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import TRAIN_IMAGE
 
 
 @dsl.container_component
 def encode(
-    dataset: dsl.Input[dsl.Dataset], model: dsl.Input[dsl.Model], config: str, latents: dsl.Output[dsl.Dataset]
+    dataset: dsl.Input[dsl.Dataset],
+    model: dsl.Input[dsl.Model],
+    config: str,
+    run: str,
+    step: str,
+    latents: dsl.Output[dsl.Dataset],
 ) -> dsl.ContainerSpec:
     """Encode a dataset's images into the VAE's posterior means and standard deviations.
 
@@ -15,10 +20,12 @@ def encode(
         dataset: Manifest of a dataset.
         model: Manifest of a model; its VAE encodes.
         config: A preset's name, or a run's whole document as YAML or JSON.
+        run: Identifier of the pipeline's run, under which the step notes how it went.
+        step: The step's name in that note.
         latents: Manifest of the latents.
     """
     return dsl.ContainerSpec(
-        image=IMAGE,
+        image=TRAIN_IMAGE,
         command=["radiffuse"],
         args=[
             "encode",

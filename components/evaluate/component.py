@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import TRAIN_IMAGE
 
 
 @dsl.container_component
@@ -11,10 +11,11 @@ def evaluate(
     before: dsl.Input[dsl.Dataset],
     after: dsl.Input[dsl.Dataset],
     config: str,
+    run: str,
+    step: str,
     report: dsl.Output[dsl.Artifact],
     html: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
-    external: dsl.Input[dsl.Dataset] | None = None,
 ) -> dsl.ContainerSpec:
     """Judge samples from before and after adaptation.
 
@@ -23,20 +24,20 @@ def evaluate(
         before: Manifest of samples from the model before adaptation.
         after: Manifest of samples from the adapted model.
         config: A preset's name, or a run's whole document as YAML or JSON.
-        external: Manifest of a second dataset, to judge the judge.
+        run: Identifier of the pipeline's run, under which the step notes how it went.
+        step: The step's name in that note.
         report: Manifest of the report.
         html: The report itself, for the dashboard.
         metrics: Its figures, for the dashboard.
     """
     return dsl.ContainerSpec(
-        image=IMAGE,
+        image=TRAIN_IMAGE,
         command=["radiffuse"],
         args=[
             "evaluate",
             *("--dataset", dataset.path),
             *("--before", before.path),
             *("--after", after.path),
-            dsl.IfPresentPlaceholder(input_name="external", then=["--external", external.path]),
             *("--config", config),
             *("--html", html.path),
             *("--out", report.path),

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from radiffuse import __version__
-from radiffuse.errors import ConfigError, RadiffuseError
+from radiffuse.cli_job import app as job_app
+from radiffuse.errors import ConfigError, DataError, RadiffuseError
 
 if TYPE_CHECKING:
     from radiffuse.manifest import Manifest
+    from radiffuse.parts import Part
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +29,7 @@ app = typer.Typer(
 )
 store_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The S3 store.")
 app.add_typer(store_app, name="store")
+app.add_typer(job_app, name="job")
 
 
 class Layout(StrEnum):
@@ -44,11 +47,12 @@ class Role(StrEnum):
 
 
 def _executor_input(text: str | None) -> str | None:
-    """Refuse a malformed one before any work is done."""
+    """Refuse a malformed one before any work is done, and note that the step runs."""
     if text is not None:
         from radiffuse.executor import read_executor_input
+        from radiffuse.step_notes import begin_note
 
-        read_executor_input(text)
+        begin_note(read_executor_input(text))
     return text
 
 
@@ -56,6 +60,12 @@ LayoutName = Annotated[Layout, typer.Argument(help="Published layout of the data
 Config = Annotated[str, typer.Option("--config", "-c", help="Preset name, YAML file or JSON document.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="section.field=value, over the configuration.")]
 Out = Annotated[Path, typer.Option("--out", help="Where to write the manifest of the result.")]
+OptionalOut = Annotated[
+    Path | None, typer.Option("--out", help="Where to write the manifest of the result; required without --part.")
+]
+PartOfWork = Annotated[
+    str | None, typer.Option("--part", help="K/N: do this part alone; without --part the rest is done and completed.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 ExecutorInput = Annotated[
     str | None,
@@ -90,10 +100,12 @@ def _global_options(
 def _finish(manifest: "Manifest", out: Path, executor_input: str | None, as_json: bool) -> None:
     """Write the manifest where it was asked for, tell KFP, print the result."""
     from radiffuse.executor import write_executor_output
+    from radiffuse.step_notes import end_note
 
     manifest.save(out)
     if executor_input is not None:
         write_executor_output(executor_input, manifest)
+    end_note(f"{manifest.kind} {manifest.uri}")
     if as_json:
         typer.echo(manifest.model_dump_json(indent=2))
     else:
@@ -103,6 +115,34 @@ def _finish(manifest: "Manifest", out: Path, executor_input: str | None, as_json
             if isinstance(value, float) or value != 0
         )
         typer.echo(" ".join((manifest.kind, manifest.uri, *figures)))
+
+
+def _stored(uri: str, kind: str | None) -> "Manifest":
+    from radiffuse.storage import open_store
+
+    manifest = open_store().find(uri.rstrip("/"))
+    if manifest is None:
+        raise DataError(f"nothing complete at {uri}; give the address that a step printed, without manifest.json")
+    if kind not in (None, manifest.kind):
+        raise DataError(f"{uri} is a {manifest.kind}; this step needs a {kind}")
+    return manifest
+
+
+def _required(out: Path | None) -> Path:
+    if out is None:
+        raise ConfigError("--out is missing: where to write the manifest of the result; only --part goes without it")
+    return out
+
+
+def _finish_part(part: "Part", done: int, unit: str, executor_input: str | None) -> None:
+    """A part has no manifest: what it made lies in the store for those that complete the whole."""
+    from radiffuse.executor import write_executor_output
+    from radiffuse.step_notes import end_note
+
+    if executor_input is not None:
+        write_executor_output(executor_input, None)
+    end_note(f"{done} {unit}")
+    typer.echo(f"part {part} {unit}={done}")
 
 
 @app.command(epilog="Example: radiffuse config demo --set train.max_train_steps=100 --json")
@@ -171,24 +211,34 @@ def ingest(
     layout: LayoutName,
     source: Annotated[Path, typer.Option(help="The dataset's folder, in its published layout.")],
     config: Config,
-    out: Out,
+    out: OptionalOut = None,
+    part: PartOfWork = None,
     set_: Set = None,
     executor_input: ExecutorInput = None,
     as_json: Json = False,
 ) -> None:
     """Read a published layout and write image-prompt shards into the store."""
     from radiffuse.config import load_config
-    from radiffuse.data.ingest import ingest_dataset
+    from radiffuse.data.ingest import ingest_dataset, ingest_part
+    from radiffuse.parts import Part
     from radiffuse.storage import open_store
 
     run = load_config(config, _overrides(set_))
-    manifest = ingest_dataset(open_store(), layout.value, source, run.ingest, name=f"{run.name}-{layout.value}")
-    _finish(manifest, out, executor_input, as_json)
+    name = f"{run.name}-{layout.value}"
+    if part is not None:
+        share = Part.parse(part)
+        done = ingest_part(open_store(), layout.value, source, run.ingest, name, share)
+        _finish_part(share, done, "images", executor_input)
+        return
+    path = _required(out)
+    _finish(ingest_dataset(open_store(), layout.value, source, run.ingest, name), path, executor_input, as_json)
 
 
 @app.command(epilog="Example: radiffuse stage CompVis/stable-diffusion-v1-4 --revision 133a221 --out model.json")
 def stage(
-    source: Annotated[str, typer.Argument(help="'tiny', a diffusers folder, or a Hugging Face id, id@commit too.")],
+    source: Annotated[
+        str, typer.Argument(help="'tiny', a diffusers folder, a Hugging Face id (id@commit too), or s3://models/...")
+    ],
     out: Out,
     revision: Annotated[str | None, typer.Option(help="Commit on the hub; required there.")] = None,
     executor_input: ExecutorInput = None,
@@ -198,10 +248,25 @@ def stage(
     from radiffuse.staging import stage_model
     from radiffuse.storage import open_store
 
+    if source.startswith("s3://"):
+        _finish(_stored(source, "model"), out, executor_input, as_json)
+        return
     if revision is None and not Path(source).is_dir():
         source, _, commit = source.partition("@")
         revision = commit if commit else None
     _finish(stage_model(open_store(), source, revision), out, executor_input, as_json)
+
+
+@app.command(epilog="Example: radiffuse find s3://datasets/demo-chexpert/0123456789abcdef --out dataset.json")
+def find(
+    uri: Annotated[str, typer.Argument(help="Address of an output, s3://bucket/name/digest.")],
+    out: Out,
+    kind: Annotated[str | None, typer.Option(help="What it must be, such as dataset or model.")] = None,
+    executor_input: ExecutorInput = None,
+    as_json: Json = False,
+) -> None:
+    """Write the manifest of what is in the store already."""
+    _finish(_stored(uri, kind), out, executor_input, as_json)
 
 
 @app.command(
@@ -211,22 +276,27 @@ def encode(
     dataset: Annotated[Path, typer.Option(help="Manifest of a dataset.")],
     model: Annotated[Path, typer.Option(help="Manifest of a model; its VAE encodes.")],
     config: Config,
-    out: Out,
+    out: OptionalOut = None,
+    part: PartOfWork = None,
     set_: Set = None,
     executor_input: ExecutorInput = None,
     as_json: Json = False,
 ) -> None:
     """Encode a dataset's images into the VAE's posterior means and standard deviations."""
     from radiffuse.config import load_config
-    from radiffuse.data.latents import encode_dataset
+    from radiffuse.data.latents import encode_dataset, encode_part
     from radiffuse.manifest import load_manifest
+    from radiffuse.parts import Part
     from radiffuse.storage import open_store
 
     run = load_config(config, _overrides(set_))
-    manifest = encode_dataset(
-        open_store(), load_manifest(dataset, "dataset"), load_manifest(model, "model"), run.encode
-    )
-    _finish(manifest, out, executor_input, as_json)
+    images, vae = load_manifest(dataset, "dataset"), load_manifest(model, "model")
+    if part is not None:
+        share = Part.parse(part)
+        _finish_part(share, encode_part(open_store(), images, vae, run.encode, share), "shards", executor_input)
+        return
+    path = _required(out)
+    _finish(encode_dataset(open_store(), images, vae, run.encode), path, executor_input, as_json)
 
 
 @app.command(epilog="Example: radiffuse train --data latents.json --model model.json --config demo --out adapted.json")
@@ -235,18 +305,23 @@ def train(
     model: Annotated[Path, typer.Option(help="Manifest of the model to start from.")],
     config: Config,
     out: Out,
+    job: Annotated[
+        str, typer.Option(help="'local' trains here; a job preset, YAML file or document trains on Kubernetes.")
+    ] = "local",
+    summary: Annotated[Path | None, typer.Option(help="Also write what became of it here, as Markdown.")] = None,
     set_: Set = None,
     executor_input: ExecutorInput = None,
     as_json: Json = False,
 ) -> None:
     """Fine-tune a model under torchrun, resuming from the newest complete checkpoint."""
     from radiffuse.config import load_config
-    from radiffuse.launch import launch_training
     from radiffuse.manifest import load_manifest
     from radiffuse.storage import open_store
+    from radiffuse.training_place import train_at
 
     run = load_config(config, _overrides(set_))
-    manifest = launch_training(open_store(), run.name, load_manifest(data), load_manifest(model, "model"), run.train)
+    inputs = load_manifest(data), load_manifest(model, "model")
+    manifest = train_at(job, open_store(), run.name, *inputs, run.train, summary)
     _finish(manifest, out, executor_input, as_json)
 
 
@@ -254,8 +329,9 @@ def train(
 def sample(
     model: Annotated[Path, typer.Option(help="Manifest of a model.")],
     config: Config,
-    out: Out,
+    out: OptionalOut = None,
     role: Annotated[Role, typer.Option(help="Which of the two numbers of samples to draw.")] = Role.after,
+    part: PartOfWork = None,
     set_: Set = None,
     executor_input: ExecutorInput = None,
     as_json: Json = False,
@@ -263,12 +339,20 @@ def sample(
     """Draw images from the configured prompts."""
     from radiffuse.config import load_config
     from radiffuse.launch import launch_sampling
+    from radiffuse.launch_part import launch_sample_part
     from radiffuse.manifest import load_manifest
+    from radiffuse.parts import Part
     from radiffuse.storage import open_store
 
     run = load_config(config, _overrides(set_))
-    manifest = launch_sampling(open_store(), run.name, load_manifest(model, "model"), run.sample, role is Role.before)
-    _finish(manifest, out, executor_input, as_json)
+    weights, is_baseline = load_manifest(model, "model"), role is Role.before
+    if part is not None:
+        share = Part.parse(part)
+        done = launch_sample_part(open_store(), run.name, weights, run.sample, is_baseline, share)
+        _finish_part(share, done, "shards", executor_input)
+        return
+    path = _required(out)
+    _finish(launch_sampling(open_store(), run.name, weights, run.sample, is_baseline), path, executor_input, as_json)
 
 
 @app.command(
@@ -310,6 +394,49 @@ def evaluate(
     _finish(manifest, out, executor_input, as_json)
 
 
+@app.command(epilog="Example: radiffuse finish 5b3c7d10-run --out summary.md")
+def finish(
+    run: Annotated[str, typer.Argument(help="Identifier of the pipeline's run.")],
+    status: Annotated[str | None, typer.Option(help="KFP's final status of the other steps, as JSON.")] = None,
+    steps: Annotated[str | None, typer.Option(help="The steps' names in order, as a JSON list.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the page here.")] = None,
+    executor_input: ExecutorInput = None,
+) -> None:
+    """Say how a pipeline's run ended: what ran, what failed, what to do."""
+    from radiffuse.executor import write_executor_output
+    from radiffuse.finish import describe_end, read_steps
+
+    page = describe_end(run, status, read_steps(steps))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page, encoding="utf-8")
+    if executor_input is not None:
+        write_executor_output(executor_input, None)
+    typer.echo(page, nl=False)
+
+
+@app.command(epilog="Example: radiffuse worker --plan s3://checkpoints/run-0123456789abcdef/plan.json")
+def worker(
+    plan: Annotated[str, typer.Option(help="Address of the plan in the store.")],
+    max_starts: Annotated[int, typer.Option(min=1, help="Give up after so many without a newer checkpoint.")] = 5,
+    rendezvous_timeout_seconds: Annotated[float, typer.Option(min=1, help="Wait so long for other nodes.")] = 600,
+    grace_seconds: Annotated[float, typer.Option(min=1, help="From SIGTERM to the end: a checkpoint must fit.")] = 300,
+    linger_seconds: Annotated[float, typer.Option(min=0, help="Serve metrics so long after a good end.")] = 20,
+    termination_log: Annotated[Path, typer.Option(help="Where the kubelet reads why.")] = Path("/dev/termination-log"),
+    metrics_port: Annotated[int, typer.Option(min=1, max=65535, help="Of GET /metrics.")] = 9090,
+) -> None:
+    """Run one pod's part of a training job, as its first process; PET_* say where it stands among the others.
+
+    Exit code 0: the result is in the store; 2: wrong input; 3: given up; 134 and 143: worth another start.
+    """
+    from radiffuse.worker import WorkerSettings, run_worker
+
+    settings = WorkerSettings(
+        plan, max_starts, rendezvous_timeout_seconds, grace_seconds, linger_seconds, termination_log, metrics_port
+    )
+    raise typer.Exit(run_worker(settings))
+
+
 @store_app.command("serve", epilog="Example: radiffuse store serve --dir store-data")
 def store_serve(
     dir_: Annotated[Path, typer.Option("--dir", help="Where the server keeps its data and its credentials.")],
@@ -334,15 +461,22 @@ def main() -> None:
     """Entry point: exit 0 done, 1 failed, 2 misused; one line per known error, a traceback only for our own faults."""
     try:
         app()
-    except ConfigError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
-    except RadiffuseError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:
+        _note_failure(error)
+        if not isinstance(error, RadiffuseError):
+            raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+def _note_failure(error: Exception) -> None:
+    if "radiffuse.step_notes" in sys.modules:  # else no step is under way, and nothing heavy is loaded for an error
+        from radiffuse.step_notes import fail_note
+
+        fail_note(error)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ SHOWN = ("system.HTML", "system.Markdown")
 
 
 def read_executor_input(text: str) -> dict[str, Any]:
-    """The outputs that KFP's executor input asks for.
+    """KFP's executor input: the step's inputs, and the outputs that it asks for.
 
     Raises ConfigError when it is not JSON or does not say where the executor output belongs.
     """
@@ -32,15 +32,16 @@ def read_executor_input(text: str) -> dict[str, Any]:
     outputs = document.get("outputs") if isinstance(document, dict) else None
     if not isinstance(outputs, dict) or "outputFile" not in outputs:
         raise ConfigError("the executor input has no outputs.outputFile; pass KFP's placeholder for it unchanged")
-    return outputs
+    return dict(document)
 
 
-def write_executor_output(executor_input: str, manifest: Manifest) -> None:
+def write_executor_output(executor_input: str, manifest: Manifest | None) -> None:
     """Give every output artifact of the step its metadata: strings and finite numbers, as a null would fail the step.
 
     An artifact's own `uri` stays what KFP chose, since a URI outside the run's root fails the step on a real backend.
+    Without a manifest there is nothing to say of the artifacts, but that they are.
     """
-    outputs = read_executor_input(executor_input)
+    outputs = read_executor_input(executor_input)["outputs"]
     artifacts = {
         name: {"artifacts": [_describe(artifact, manifest) for artifact in listed.get("artifacts", [])]}
         for name, listed in outputs.get("artifacts", {}).items()
@@ -50,9 +51,10 @@ def write_executor_output(executor_input: str, manifest: Manifest) -> None:
     path.write_text(json.dumps({"artifacts": artifacts}, allow_nan=False), encoding="utf-8")
 
 
-def _describe(artifact: dict[str, Any], manifest: Manifest) -> dict[str, Any]:
+def _describe(artifact: dict[str, Any], manifest: Manifest | None) -> dict[str, Any]:
     described: dict[str, Any] = {key: artifact[key] for key in ("name", "uri") if key in artifact}
-    described["metadata"] = _metadata(artifact.get("type", {}).get("schemaTitle", ""), manifest)
+    schema = artifact.get("type", {}).get("schemaTitle", "")
+    described["metadata"] = {} if manifest is None else _metadata(schema, manifest)
     return described
 
 

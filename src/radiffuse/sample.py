@@ -194,7 +194,7 @@ def run_plan(store: "Store", plan: SamplePlan, rank: int, world_size: int) -> No
 
     # By place in the plan, not among the missing: ranks list the store at different moments.
     missing = set(missing_chunks(store, plan))
-    own = [chunk for chunk in plan.chunks()[rank::world_size] if chunk in missing]
+    own = [chunk for chunk in plan.own_chunks(rank, world_size) if chunk in missing]
     if own:
         sampler = load_sampler(store.fetch_cached(plan.model), plan.settings)
         calls = sum(len(even_parts(chunk, plan.settings.batch_size)) for chunk in own) * sampler.num_unet_calls

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from radiffuse.config import SamplePrompt, SampleSettings
 from radiffuse.manifest import Manifest, StoredObject, digest_of
+from radiffuse.parts import WHOLE, Part
 
 if TYPE_CHECKING:
     from radiffuse.storage import Store
@@ -43,6 +44,8 @@ class SamplePlan(BaseModel):
     digest: str
     model: Manifest
     settings: SampleSettings
+    part: str = str(WHOLE)
+    """K/N: the share of the chunks that this job draws; it does not change what is drawn."""
 
     @property
     def num_samples(self) -> int:
@@ -52,6 +55,10 @@ class SamplePlan(BaseModel):
     def chunks(self) -> list[range]:
         """Consecutive sample_ids that become one shard; the same for any number of processes."""
         return even_parts(range(self.num_samples), BATCHES_PER_CHUNK * self.settings.batch_size)
+
+    def own_chunks(self, rank: int = 0, world_size: int = 1) -> list[range]:
+        """Those that one of a job's processes draws. By place in the plan, so that it needs nobody else to know."""
+        return Part(rank + 1, world_size).share(Part.parse(self.part).share(self.chunks()))
 
 
 def even_parts(sample_ids: range, limit: int) -> list[range]:

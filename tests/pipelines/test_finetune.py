@@ -14,7 +14,7 @@ from tests.data import layouts
 from tests.tiny import tiny_pipeline
 
 ROOT = Path(__file__).parents[2]
-STEPS = ("ingest", "ingest external", "stage", "encode", "sample before", "train", "sample after", "evaluate")
+STEPS = ("ingest", "ingest external", "stage", "encode", "sample before", "train", "sample after", "evaluate", "finish")
 CONFIG: dict[str, Any] = {
     "name": "tiny-run",
     "ingest": {

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import logging
 import tempfile
 from collections import Counter
@@ -14,6 +15,7 @@ from radiffuse.config import IngestSettings
 from radiffuse.data.decode import prepare_images
 from radiffuse.data.labels import LABELS
 from radiffuse.data.plan import FEW_SHOT_LABELS, Plan, describe, plan_ingest, require_few_shot
+from radiffuse.data.prepared import IMAGES_PER_CHUNK, PreparedChunks
 from radiffuse.data.prompts import Wording, find_prompt, positive_pathologies
 from radiffuse.data.quality import UNREADABLE, PreparedImage
 from radiffuse.data.shards import SHARD_FORMAT, SPLITS, ShardWriter
@@ -21,6 +23,7 @@ from radiffuse.data.sources import read_candidates
 from radiffuse.errors import DataError, StorageError
 from radiffuse.local_files import sha256_of_file
 from radiffuse.manifest import Manifest, digest_of
+from radiffuse.parts import Part
 from radiffuse.progress import Progress
 
 if TYPE_CHECKING:
@@ -58,9 +61,46 @@ def ingest_dataset(
     if (done := store.find(manifest.uri)) is not None:
         logger.info("ingest already_complete=%s", done.uri)
         return done
+    chunks = PreparedChunks(store, manifest.uri)
     with tempfile.TemporaryDirectory(prefix="radiffuse-ingest-") as directory:
-        counts = _write_shards(plan, settings, Path(directory), processes)
-        return store.publish(manifest.model_copy(update={"counts": counts}), Path(directory))
+        counts = _write_shards(plan, settings, chunks, Path(directory), processes)
+        complete = store.publish(manifest.model_copy(update={"counts": counts}), Path(directory))
+    chunks.delete()
+    return complete
+
+
+def ingest_part(
+    store: "Store",
+    layout: str,
+    source: Path,
+    settings: IngestSettings,
+    name: str,
+    part: Part,
+    *,
+    processes: int | None = None,
+) -> int:
+    """Prepare a part of the images that `ingest_dataset` will write, and return how many there are in the part.
+
+    Chunks that are in the store are left alone. Raises what `ingest_dataset` raises.
+    """
+    plan = plan_ingest(read_candidates(layout, source), settings)
+    uri = describe_dataset(plan, settings, name).uri
+    if store.find(uri) is not None:
+        logger.info("ingest already_complete=%s", uri)
+        return 0
+    chunks = PreparedChunks(store, uri)
+    starts = chunks.missing(part.share(range(0, plan.looked_for, IMAGES_PER_CHUNK)))
+    items = (item for start in starts for item in _items(plan.slice(start, IMAGES_PER_CHUNK), settings))
+    prepared = prepare_images(items, settings.image_size_px, processes)
+    done = 0
+    with Progress(None, "ingest", "images") as progress, contextlib.closing(prepared):
+        for start in starts:
+            count = min(IMAGES_PER_CHUNK, plan.rows.num_rows - start)
+            images = [image for _, image in itertools.islice(prepared, count)]
+            chunks.put(start, images)
+            progress.update(count)
+            done += count
+    return done
 
 
 def describe_dataset(plan: Plan, settings: IngestSettings, name: str) -> Manifest:
@@ -103,18 +143,21 @@ class _Tally:
         return {**named, **{f"unreadable_{reason}": count for reason, count in kinds.items()}}
 
 
-def _write_shards(plan: Plan, settings: IngestSettings, directory: Path, processes: int | None) -> dict[str, int]:
+def _write_shards(
+    plan: Plan, settings: IngestSettings, chunks: PreparedChunks, directory: Path, processes: int | None
+) -> dict[str, int]:
     """Prepare images in the order of the draw until there are enough; returns the manifest's counts."""
     tally = _Tally()
     wanted = settings.max_images if settings.max_images is not None else plan.rows.num_rows
-    prepared = prepare_images(_items(plan, settings), settings.image_size_px, processes)
+    prepared = prepare_images(_items_with(chunks, plan, settings), settings.image_size_px, processes)
     try:
         with (
             Progress(wanted, "ingest", "images") as progress,
             ShardWriter(directory, settings.images_per_shard) as writer,
             contextlib.closing(prepared),
         ):
-            for (row, wording), image in prepared:
+            for ((row, wording), ahead), here in prepared:
+                image = here if ahead is None else ahead
                 tally.looked_at += 1
                 reason = wording.reason if image is None else image.reason
                 if reason is not None or image is None:
@@ -132,7 +175,22 @@ def _write_shards(plan: Plan, settings: IngestSettings, directory: Path, process
     return _counts(plan, tally, writer.rows_written)
 
 
-def _items(plan: Plan, settings: IngestSettings) -> Iterator[tuple[tuple[dict[str, Any], Wording], Path | None]]:
+_Row = tuple[dict[str, Any], Wording]
+
+
+def _items_with(
+    chunks: PreparedChunks, plan: Plan, settings: IngestSettings
+) -> Iterator[tuple[tuple[_Row, PreparedImage | None], Path | None]]:
+    """Every item with the image that was prepared ahead; it then needs no path, so that nobody prepares it again."""
+    ahead: list[PreparedImage | None] | None = None
+    for place, (row, path) in enumerate(_items(plan, settings)):
+        if place % IMAGES_PER_CHUNK == 0:
+            ahead = chunks.get(place)
+        image = None if ahead is None else ahead[place % IMAGES_PER_CHUNK]
+        yield (row, image), path if image is None else None
+
+
+def _items(plan: Plan, settings: IngestSettings) -> Iterator[tuple[_Row, Path | None]]:
     root = plan.candidates.root
     for batch in plan.rows.to_batches(max_chunksize=_ROWS_AT_ONCE):
         for row in batch.to_pylist():

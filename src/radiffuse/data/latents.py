@@ -6,7 +6,7 @@ yet times `vae.config.scaling_factor`, and the mean alone would not do: each vis
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from radiffuse.config import EncodeSettings
 from radiffuse.data.prefetch import prefetch
 from radiffuse.errors import DataError, ObjectNotFoundError
 from radiffuse.manifest import Manifest, StoredObject, digest_of
+from radiffuse.parts import WHOLE, Part
 from radiffuse.progress import Progress
 
 if TYPE_CHECKING:
@@ -140,22 +141,7 @@ def encode_dataset(store: "Store", dataset: Manifest, model: Manifest, settings:
     uri = f"{dataset.uri}/latents/{digest}"
     if (finished := store.find(uri)) is not None:
         return finished
-    # Heavy, and not needed when the work is done.
-    import torch
-
-    from radiffuse.data.shards import open_dataset
-    from radiffuse.models import load_models
-
-    images = open_dataset(store, dataset)
-    rows = images.indices("train")
-    if len(rows) == 0:
-        raise DataError(f"the dataset at {dataset.uri} has no image in its train split; ingest more images")
-    vae = load_models(store.fetch_cached(model), parts=("vae",)).vae
-    assert vae is not None
-    vae.to("cuda" if torch.cuda.is_available() else "cpu")
-    with Progress(len(rows), "encode", "images") as progress, tempfile.TemporaryDirectory() as folder:
-        encoder = _Encoder(store, uri, images, vae, settings, progress)
-        objects = tuple(encoder.shards(rows, Path(folder)))
+    num_images, objects = _encode_shards(store, uri, dataset, model, settings, WHOLE)
     manifest = Manifest(
         kind="latents",
         name=dataset.name,
@@ -163,11 +149,69 @@ def encode_dataset(store: "Store", dataset: Manifest, model: Manifest, settings:
         digest=digest,
         inputs={"dataset": dataset.uri, "model": model.uri, "vae": model.fingerprint("vae/")},
         settings=settings.model_dump(mode="json"),
-        counts={"images": len(rows), "size_bytes": sum(stored.size_bytes for stored in objects)},
+        counts={"images": num_images, "size_bytes": sum(stored.size_bytes for stored in objects)},
         objects=objects,
     )
     store.commit(manifest)
     return manifest
+
+
+def encode_part(store: "Store", dataset: Manifest, model: Manifest, settings: EncodeSettings, part: Part) -> int:
+    """Encode a part of the shards, for `encode_dataset` to find; returns how many the part has."""
+    uri = f"{dataset.uri}/latents/{latents_digest(dataset, model, settings)}"
+    if store.find(uri) is not None:
+        return 0
+    return len(_encode_shards(store, uri, dataset, model, settings, part)[1])
+
+
+def _encode_shards(
+    store: "Store", uri: str, dataset: Manifest, model: Manifest, settings: EncodeSettings, part: Part
+) -> tuple[int, tuple[StoredObject, ...]]:
+    """Images of the whole train split, and the shards of the part, each encoded unless it is there."""
+    from radiffuse.data.shards import open_dataset
+
+    images = open_dataset(store, dataset)
+    rows = images.indices("train")
+    if len(rows) == 0:
+        raise DataError(f"the dataset at {dataset.uri} has no image in its train split; ingest more images")
+    shards = part.share(_cut(rows))
+    found = {name: _find_shard(store, uri, name) for name, _ in shards}
+    missing = [(name, shard) for name, shard in shards if found[name] is None]
+    if missing:
+        vae = _load_vae(store, model)
+        with (
+            Progress(sum(len(shard) for _, shard in missing), "encode", "images") as progress,
+            tempfile.TemporaryDirectory() as folder,
+        ):
+            encoder = _Encoder(store, uri, images, vae, settings, progress)
+            found |= {name: encoder.encode(shard, Path(folder) / name) for name, shard in missing}
+    return len(rows), tuple(stored for stored in found.values() if stored is not None)
+
+
+def _cut(rows: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Name and rows of each shard; the same whoever encodes it."""
+    starts = range(0, len(rows), IMAGES_PER_SHARD)
+    return [
+        (f"latents-{number:05d}.arrow", rows[start : start + IMAGES_PER_SHARD]) for number, start in enumerate(starts)
+    ]
+
+
+def _find_shard(store: "Store", uri: str, name: str) -> StoredObject | None:
+    try:
+        return StoredObject.model_validate_json(store.get_bytes(f"{uri}/{name}.json"))
+    except ObjectNotFoundError:
+        return None
+
+
+def _load_vae(store: "Store", model: Manifest) -> "AutoencoderKL":
+    # Heavy, and not needed when the work is done.
+    import torch
+
+    from radiffuse.models import load_models
+
+    vae = load_models(store.fetch_cached(model), parts=("vae",)).vae
+    assert vae is not None
+    return vae.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
@@ -181,24 +225,9 @@ class _Encoder:
     settings: EncodeSettings
     progress: Progress
 
-    def shards(self, rows: np.ndarray, folder: Path) -> Iterator[StoredObject]:
-        for number, start in enumerate(range(0, len(rows), IMAGES_PER_SHARD)):
-            part = rows[start : start + IMAGES_PER_SHARD]
-            name = f"latents-{number:05d}.arrow"
-            stored = self._find(name)
-            if stored is None:
-                yield self._encode(part, folder / name)
-            else:
-                self.progress.update(len(part))
-                yield stored
+    def encode(self, rows: np.ndarray, path: Path) -> StoredObject:
+        """One shard, made at `path` and stored under that name."""
 
-    def _find(self, name: str) -> StoredObject | None:
-        try:
-            return StoredObject.model_validate_json(self.store.get_bytes(f"{self.uri}/{name}.json"))
-        except ObjectNotFoundError:
-            return None
-
-    def _encode(self, rows: np.ndarray, path: Path) -> StoredObject:
         def load(start: int) -> list["Example"]:
             return [self.images[int(row)] for row in rows[start : start + self.settings.batch_size]]
 

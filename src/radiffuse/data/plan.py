@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,10 @@ class Plan:
     looked_for: int
     fingerprint: tuple[int, int, str]
     exclusions: dict[str, int]
+
+    def slice(self, start: int, count: int) -> "Plan":
+        """The same ingest of `count` rows from `start` on."""
+        return replace(self, rows=self.rows.slice(start, count))
 
 
 def plan_ingest(candidates: Candidates, settings: IngestSettings) -> Plan:
