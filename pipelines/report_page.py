@@ -23,9 +23,10 @@ How the figures are taken:
 - An accuracy counts how often its answer (probability of at least one half) is what the prompt asks for. Before
   adaptation expect no better than chance, which need not be one half of the images: a classifier that has only seen
   radiographs gives most other pictures one and the same answer.
-- The Fréchet distance compares the classifier's penultimate features with those of real test images in which the
-  pathology has the same share as among the samples. It rises when there are fewer images, so it compares within one
-  report only.
+- The Fréchet distance compares features of the samples with those of real test images in which the pathology has the
+  same share as among the samples. The features are the base model's VAE posterior means, averaged over a coarse grid:
+  they do not depend on the classifier, whose own features can place noise nearer to radiographs than a good sample.
+  It rises when there are fewer images, so it compares only where their numbers are the same.
 - MS-SSIM is `pytorch-msssim`'s, with the largest window that fits five scales (11 px from 161 px on); SSIM is
   scikit-image's with a Gaussian window.
 """

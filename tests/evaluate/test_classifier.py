@@ -8,7 +8,6 @@ from radiffuse.config import EvaluateSettings
 from radiffuse.data.shards import ImageDataset
 from radiffuse.errors import DataError
 from radiffuse.evaluate.classifier import (
-    FEATURES,
     MAX_SIDE_PX,
     Classifier,
     augment,
@@ -51,9 +50,9 @@ def test_the_same_seed_trains_the_same_classifier(dataset: ImageDataset) -> None
     np.testing.assert_array_equal(*answers)
 
 
-def test_a_judgement_has_probabilities_and_features(classifier: Classifier) -> None:
+def test_a_judgement_is_a_probability_for_each_image(classifier: Classifier) -> None:
     judgement = judge_images(classifier, np.zeros((3, SIZE_PX, SIZE_PX), np.uint8))
-    assert judgement.features.shape == (3, FEATURES)
+    assert judgement.probabilities.shape == (3,)
     assert ((judgement.probabilities >= 0) & (judgement.probabilities <= 1)).all()
 
 

@@ -13,8 +13,9 @@ import torch
 
 from radiffuse import __version__
 from radiffuse.config import EvaluateSettings
-from radiffuse.evaluate.classifier import FEATURES, FEATURES_NAME, judge_images, reduce_image
+from radiffuse.evaluate.classifier import judge_images, reduce_image
 from radiffuse.evaluate.evidence import MS_SSIM_IMAGES, Evidence, JudgedImages, JudgedSamples, gather_evidence
+from radiffuse.evaluate.features import EXTRACTOR
 from radiffuse.evaluate.image_metrics import (
     confusion,
     frechet_distance,
@@ -53,8 +54,8 @@ LIMITS = (
     "says nothing about generalising to people.",
     "The classifier is small and knows this dataset alone. It says whether a picture shows the finding in the way "
     "these radiographs do, not whether a radiologist would take the picture for real.",
-    "The Fréchet distance is measured in that classifier's own features and on few images: compare it within this "
-    "report, with its floor, and with nothing else.",
+    "The Fréchet distance is measured on few images and in coarse features of the base model's VAE, which hold where "
+    "things are and not how sharp they are: compare it with its floor, and with reports on the same cohort and base.",
     "A generated picture is not a patient. Nothing here is fit for diagnosis.",
 )
 
@@ -140,17 +141,17 @@ def _accuracy_details(evidence: Evidence) -> AccuracyDetails:
 
 def _frechet(evidence: Evidence) -> FrechetDistance:
     """Distances to real images with the samples' own share of positives: another mixture is another distribution."""
-    before, after = evidence.before.judgement.features, evidence.after.judgement.features
+    before, after = evidence.embedded.before, evidence.embedded.after
     reference = evidence.real.reference(float(evidence.after.is_positive.mean()), evidence.settings.seed)
-    real = evidence.real_clean.judgement.features[reference]
+    real = evidence.embedded.real[reference]
     return FrechetDistance(
         before=frechet_distance(real, before),
         after=frechet_distance(real, after),
         after_same_number=frechet_distance(real, after[: len(before)]),
         # Positives come first, so every second image leaves both halves the same mixture.
         floor=frechet_distance(real[::2], real[1::2]),
-        extractor=FEATURES_NAME,
-        dimensions=FEATURES,
+        extractor=EXTRACTOR,
+        dimensions=real.shape[1],
         reference_images=len(reference),
     )
 

@@ -20,7 +20,6 @@ from radiffuse.errors import DataError
 from radiffuse.progress import Progress
 
 FEATURES = 64
-FEATURES_NAME = "radiffuse-classifier-cnn, penultimate layer"
 # Larger images are reduced: the findings judged here are larger than a hundredth of the chest.
 MAX_SIDE_PX = 128
 BLUR_FACTORS = (1.0, 6.0)  # down by up to this and up again; facts in the module's docstring
@@ -63,14 +62,10 @@ class Classifier(nn.Module):
         self.features = nn.Linear(STAGES[-1][1], FEATURES)
         self.logit = nn.Linear(FEATURES, 1)
 
-    def embed(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Penultimate features, (B, FEATURES): the space of the Fréchet distance."""
-        pooled = self.stages(pixel_values).mean(dim=(2, 3))
-        return functional.relu(self.features(pooled))
-
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Logits (B,)."""
-        logits: torch.Tensor = self.logit(self.embed(pixel_values))
+        pooled = self.stages(pixel_values).mean(dim=(2, 3))
+        logits: torch.Tensor = self.logit(functional.relu(self.features(pooled)))
         return logits.squeeze(1)
 
 
@@ -181,10 +176,9 @@ def blur_images(images: GreyImages, factor: float) -> GreyImages:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Probabilities (N,) of the pathology and penultimate features (N, FEATURES)."""
+    """Probabilities (N,) of the pathology."""
 
     probabilities: npt.NDArray[np.float64]
-    features: npt.NDArray[np.float64]
 
     @property
     def is_positive(self) -> npt.NDArray[np.bool_]:
@@ -195,10 +189,8 @@ class Judgement:
 @torch.no_grad()
 def judge_images(model: Classifier, images: GreyImages) -> Judgement:
     """What the classifier says of grey images (N, H, W) uint8, in fp32."""
-    features = [
-        model.embed(to_pixel_values(images[start : start + INFERENCE_BATCH_SIZE]))
+    logits = [
+        model(to_pixel_values(images[start : start + INFERENCE_BATCH_SIZE]))
         for start in range(0, len(images), INFERENCE_BATCH_SIZE)
     ]
-    embedded = torch.cat(features)
-    probabilities = torch.sigmoid(model.logit(embedded)).squeeze(1)
-    return Judgement(probabilities.double().numpy(), embedded.double().numpy())
+    return Judgement(torch.sigmoid(torch.cat(logits)).double().numpy())

@@ -18,8 +18,8 @@ from radiffuse.evaluate.classifier import (
     load_labelled,
     train_classifier,
 )
+from radiffuse.evaluate.features import embed_images, load_vae, reconstruct
 from radiffuse.evaluate.real_images import RealImages, load_real
-from radiffuse.evaluate.reconstruction import reconstruct
 from radiffuse.evaluate.sample_set import PromptKey, SampleSet, load_samples
 from radiffuse.manifest import Manifest
 
@@ -45,6 +45,15 @@ class JudgedSamples(JudgedImages):
 
 
 @dataclass(frozen=True)
+class Embedded:
+    """Features (N, dimensions) in which distributions are compared, of clean real images and of the samples."""
+
+    real: npt.NDArray[np.float64]
+    before: npt.NDArray[np.float64]
+    after: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Everything that figures and pictures are made from."""
 
@@ -58,6 +67,7 @@ class Evidence:
     external: JudgedImages | None
     before: JudgedSamples
     after: JudgedSamples
+    embedded: Embedded
     model: Manifest
     model_path: Path
     originals: npt.NDArray[np.uint8]
@@ -97,6 +107,7 @@ def gather_evidence(
         for item in samples
     ]
     model_path = store.fetch_cached(model)
+    base_vae = load_vae(store.fetch_cached(model_of(store, before)))
     originals = held_out_images(images, settings)
     return Evidence(
         settings=settings,
@@ -109,10 +120,13 @@ def gather_evidence(
         external=_judge_external(store, external, classifier, settings) if external is not None else None,
         before=judged[0],
         after=judged[1],
+        embedded=Embedded(
+            *(embed_images(base_vae, pixels) for pixels in (real.clean.images, *(item.images for item in samples)))
+        ),
         model=model,
         model_path=model_path,
         originals=originals,
-        decoded=reconstruct(model_path, originals),
+        decoded=reconstruct(load_vae(model_path), originals),
     )
 
 

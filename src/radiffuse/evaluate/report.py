@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from radiffuse.evaluate.lineage import ProvenanceNode
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -73,7 +73,7 @@ class PromptResult(Record):
 
 
 class FrechetDistance(Record):
-    """Squared Fréchet distance to real images of the test split, in the classifier's feature space."""
+    """Squared Fréchet distance to real images of the test split, in the features that `extractor` names."""
 
     before: NotNegative
     after: NotNegative
