@@ -13,8 +13,9 @@ import pytest
 
 from radiffuse.config import TrainSettings
 from radiffuse.errors import ConfigError, Preempted, TrainingError
-from radiffuse.launch import launch_training, run_processes
-from radiffuse.rank import read_error
+from radiffuse.launch import launch_training
+from radiffuse.processes import run_processes
+from radiffuse.rank import error_of, first_cause, read_records, record_of
 from radiffuse.storage import Store
 from radiffuse.train_plan import TrainPlan
 from tests.training import (
@@ -100,7 +101,7 @@ def test_a_rank_that_was_killed_is_reported_with_its_signal(tmp_path: Path, capf
 def test_the_ranks_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
     (tmp_path / "job").write_text("wait")
     script = (
-        "from pathlib import Path; from radiffuse.launch import run_processes;"
+        "from pathlib import Path; from radiffuse.processes import run_processes;"
         f"run_processes('tests.doomed_rank', Path({str(tmp_path / 'job')!r}), 2, Path({str(tmp_path)!r}))"
     )
     launcher = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
@@ -120,15 +121,18 @@ def test_the_cause_is_reported_not_the_echo_of_it(tmp_path: Path) -> None:
     ):
         record = {"kind": kind, "message": message, "seconds": float(rank)}
         (tmp_path / f"{rank}.json").write_text(json.dumps(record))
-    error = read_error(tmp_path)
+    cause = first_cause(read_records(tmp_path))
+    assert cause is not None
+    error = error_of(cause)
     assert (type(error), str(error)) == (TrainingError, "step 4: the loss is nan")
 
 
 def test_an_error_of_ours_is_told_apart_from_a_fault(tmp_path: Path) -> None:
-    assert read_error(tmp_path) is None
-    record = {"kind": "ZeroDivisionError", "message": "division by zero", "seconds": 1.0}
-    (tmp_path / "0.json").write_text(json.dumps(record))
-    assert str(read_error(tmp_path)) == "ZeroDivisionError: division by zero (the traceback is above)"
+    assert first_cause(read_records(tmp_path)) is None
+    assert (
+        str(error_of(record_of(ZeroDivisionError("division by zero"))))
+        == "ZeroDivisionError: division by zero (the traceback is above)"
+    )
 
 
 def _wait_until(condition, deadline_seconds: float = 300) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from radiffuse.errors import ConfigError, DataError, Preempted, StorageError, TrainingError
+from radiffuse.errors import ConfigError, DataError, GaveUp, Preempted, StorageError, TrainingError
 from radiffuse.outcome import MESSAGE_BYTES, Ending, Outcome, read_ending
 
 
@@ -16,6 +16,7 @@ def test_codes_from_128_on_are_worth_a_retry() -> None:
     [
         (ConfigError("x"), Outcome.WRONG_INPUT),
         (DataError("x"), Outcome.WRONG_INPUT),
+        (GaveUp("x"), Outcome.GAVE_UP),
         (Preempted("x"), Outcome.PREEMPTED),
         (StorageError("x"), Outcome.CRASHED),
         (TrainingError("x"), Outcome.CRASHED),

@@ -12,6 +12,7 @@ from radiffuse.data.latents import write_shard
 from radiffuse.data.order import sample_indices
 from radiffuse.errors import Preempted, TrainingError
 from radiffuse.manifest import Manifest, digest_of
+from radiffuse.outcome import Outcome
 from radiffuse.storage import Store
 from radiffuse.train_plan import TrainPlan
 from tests.tiny import PROMPTS
@@ -126,7 +127,7 @@ def test_a_loss_that_is_not_finite_stops_every_rank_before_the_weights_change(
     world_size: int, store: Store, inputs: Inputs, tmp_path: Path, store_environment: dict[str, str]
 ) -> None:
     plan = plan_run(inputs, data=_latents_that_spoil_step(4, store, tmp_path))
-    assert run_ranks(plan, world_size, tmp_path, store_environment) == [1] * world_size
+    assert run_ranks(plan, world_size, tmp_path, store_environment) == [Outcome.CRASHED] * world_size
     error = json.loads((tmp_path / "0.json").read_text())
     assert error["kind"] == TrainingError.__name__
     assert "step 4: the loss is nan" in error["message"]

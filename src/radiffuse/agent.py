@@ -3,12 +3,14 @@
 import signal
 import sys
 
+from torch.distributed import DistError
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main as torchrun
 
 from radiffuse.errors import TrainingError
-from radiffuse.rank import EXIT_FAILED, EXIT_PREEMPTED, end_with_parent, leave_error
+from radiffuse.outcome import Outcome
+from radiffuse.rank import end_with_parent, leave_error
 
 
 def main() -> int:
@@ -22,10 +24,13 @@ def main() -> int:
                 name = signal.Signals(-failure.exitcode).name
                 cause = "; the machine may have run out of memory" if name == "SIGKILL" else ""
                 leave_error(TrainingError(f"rank {rank} was killed by {name}{cause}"), rank=f"agent-{rank}")
-        return EXIT_FAILED
+        return Outcome.CRASHED
+    except DistError as error:
+        leave_error(TrainingError(f"the nodes did not find each other, or lost each other: {error}"), rank="agent")
+        return Outcome.CRASHED
     except SignalException:
-        return EXIT_PREEMPTED
-    return 0
+        return Outcome.PREEMPTED
+    return Outcome.DONE
 
 
 if __name__ == "__main__":

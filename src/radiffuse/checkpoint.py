@@ -6,7 +6,6 @@ One folder per checkpoint, `step-00000500`, holds the trained weights, the optim
 
 import json
 import logging
-import re
 import shutil
 import tempfile
 import time
@@ -22,8 +21,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from radiffuse.checkpoint_index import begun_steps, complete_steps, step_uri
 from radiffuse.errors import IntegrityError, ObjectNotFoundError
-from radiffuse.manifest import MANIFEST_NAME, Manifest
+from radiffuse.manifest import Manifest
+from radiffuse.metrics import RunMetrics
 from radiffuse.optimization import Ema
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ logger = logging.getLogger(__name__)
 
 WEIGHTS, OPTIMIZER, EMA, STATE = "weights.safetensors", "optimizer.safetensors", "ema.safetensors", "state.json"
 MOMENTS = ("exp_avg", "exp_avg_sq")
-STEP_FOLDER = re.compile(r"/step-(\d{8})/")
 
 TensorFiles = dict[str, dict[str, Tensor]]
 
@@ -85,11 +85,14 @@ class Checkpoints:
     """The checkpoints of one run below `uri`; a context manager that waits for the last upload.
 
     One upload at a time: saving while another is under way waits for that one. What went wrong in the background is
-    raised by the next `save` or `wait`.
+    raised by the next `save` or `wait`. `metrics` are those of the run, which rank 0 has.
     """
 
-    def __init__(self, store: "Store", uri: str, name: str, digest: str, kept: int) -> None:
+    def __init__(
+        self, store: "Store", uri: str, name: str, digest: str, kept: int, metrics: RunMetrics | None = None
+    ) -> None:
         self._store, self._uri, self._name, self._digest, self._kept = store, uri, name, digest, kept
+        self._metrics = metrics
         self._uploader = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
 
@@ -107,21 +110,21 @@ class Checkpoints:
 
     def latest_step(self) -> int:
         """Optimizer steps done at the newest complete checkpoint; 0 when there is none."""
-        return max(self._steps(is_complete=True), default=0)
+        return max(complete_steps(self._store, self._uri), default=0)
 
     def fetch(self, step: int) -> Path:
         """That checkpoint's files in a local folder, which the processes of this machine share.
 
         Raises IntegrityError when a byte is wrong: an older checkpoint in its place would be another run's result.
         """
-        uri = self._folder_uri(step)
+        uri = step_uri(self._uri, step)
         try:
             manifest = self._store.find(uri)
             if manifest is None:
                 raise ObjectNotFoundError(f"the checkpoint {uri} was deleted while the run started; run again")
             return self._store.fetch_cached(manifest)
         except IntegrityError as error:
-            older = [other for other in self._steps(is_complete=True) if other < step]
+            older = [other for other in complete_steps(self._store, self._uri) if other < step]
             resume = f"delete {uri}/ to go on from step {older[-1]}; " if older else ""
             raise IntegrityError(
                 f"the newest checkpoint is damaged: {error}. No other was used in its place; "
@@ -137,7 +140,12 @@ class Checkpoints:
         """Until the checkpoint that was saved last is complete."""
         if self._pending is not None:
             pending, self._pending = self._pending, None
-            pending.result()
+            try:
+                pending.result()
+            except Exception:
+                if self._metrics is not None:
+                    self._metrics.checkpoint_failures.inc()
+                raise
 
     def _upload(self, global_step: int, files: TensorFiles, state: Mapping[str, Any]) -> None:
         start = time.monotonic()
@@ -149,30 +157,23 @@ class Checkpoints:
             manifest = Manifest(
                 kind="checkpoint",
                 name=self._name,
-                uri=self._folder_uri(global_step),
+                uri=step_uri(self._uri, global_step),
                 digest=self._digest,
                 counts={"global_step": global_step},
             )
             size_bytes = sum(stored.size_bytes for stored in self._store.publish(manifest, folder).objects)
         seconds = time.monotonic() - start
+        if self._metrics is not None:
+            self._metrics.count_checkpoint(global_step, size_bytes, seconds)
         logger.info("checkpoint step=%d size_bytes=%d upload_seconds=%.2f", global_step, size_bytes, seconds)
         self._prune(global_step)
 
     def _prune(self, newest: int) -> None:
         """Delete all but the newest complete checkpoints, and what interrupted uploads left before them."""
-        kept = set(self._steps(is_complete=True)[-self._kept :])
-        for step in self._steps(is_complete=False):
+        kept = set(complete_steps(self._store, self._uri)[-self._kept :])
+        for step in begun_steps(self._store, self._uri):
             if step not in kept and step < newest:
-                self._store.delete(list(self._store.list(f"{self._folder_uri(step)}/")))
-
-    def _steps(self, is_complete: bool) -> list[int]:
-        """Ascending steps that have a folder, or a manifest in it."""
-        suffix = MANIFEST_NAME if is_complete else ""
-        matches = (STEP_FOLDER.search(uri) for uri in self._store.list(f"{self._uri}/") if uri.endswith(suffix))
-        return sorted({int(match[1]) for match in matches if match is not None})
-
-    def _folder_uri(self, step: int) -> str:
-        return f"{self._uri}/step-{step:08d}"
+                self._store.delete(list(self._store.list(f"{step_uri(self._uri, step)}/")))
 
 
 def read_state(folder: Path) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """Processes that train together: devices, precision, averaged gradients, and what they must agree on."""
 
 import logging
+import resource
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -14,6 +15,8 @@ from radiffuse.config import TrainSettings
 
 logger = logging.getLogger(__name__)
 
+COLLECTIVE_TIMEOUT = timedelta(minutes=15)
+"""How long a process may keep the others waiting, in a step or while it loads. One that dies is noticed much sooner."""
 UPLOAD_TIMEOUT = timedelta(hours=2)  # of a checkpoint or a model, while the other processes wait for rank 0
 
 
@@ -22,7 +25,10 @@ def make_accelerator(settings: TrainSettings) -> Accelerator:
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision="bf16" if settings.precision == "bf16" else "no",
-        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+            InitProcessGroupKwargs(timeout=COLLECTIVE_TIMEOUT),
+        ],
     )
     logger.info(
         "rank=%d world_size=%d device=%s precision=%s threads=%d",
@@ -104,3 +110,10 @@ def wait_for_all(control: dist.ProcessGroup | None) -> None:
     """Return once every process has come here."""
     if control is not None:
         dist.barrier(group=control)
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Most that this process has held: of its device's memory, or of the host's where it trains on CPUs."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

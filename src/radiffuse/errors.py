@@ -30,7 +30,7 @@ class IntegrityError(StorageError):
 
 
 class ClusterError(RadiffuseError):
-    """The Kubernetes API refuses, cannot be reached, or lacks what a job needs; cluster/api_errors.py tells them apart."""
+    """The Kubernetes API refuses, is not reached, or lacks what a job needs; cluster/api_errors.py tells them apart."""
 
 
 class TrainingError(RadiffuseError):
@@ -39,3 +39,7 @@ class TrainingError(RadiffuseError):
 
 class Preempted(RadiffuseError):
     """SIGTERM arrived; everything up to the last optimizer step is in the store."""
+
+
+class GaveUp(RadiffuseError):
+    """Many starts of a run, and none of them got further than the one before. Never worth a retry."""

@@ -5,7 +5,7 @@ import signal
 from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 
-from radiffuse.errors import ConfigError, DataError, Preempted
+from radiffuse.errors import ConfigError, DataError, GaveUp, Preempted
 
 MESSAGE_BYTES = 4096  # of a container's termination log, to the byte; the kubelet cuts what is longer
 
@@ -35,6 +35,8 @@ class Outcome(IntEnum):
         """What an error means for the pod that met it."""
         if isinstance(error, ConfigError | DataError):
             return cls.WRONG_INPUT
+        if isinstance(error, GaveUp):
+            return cls.GAVE_UP
         return cls.PREEMPTED if isinstance(error, Preempted) else cls.CRASHED
 
 

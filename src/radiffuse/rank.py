@@ -8,20 +8,27 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypedDict
 
 from radiffuse import errors
-from radiffuse.errors import ConfigError, Preempted, RadiffuseError, TrainingError
+from radiffuse.errors import Preempted, RadiffuseError, TrainingError
+from radiffuse.outcome import Outcome
 
 logger = logging.getLogger(__name__)
 
 ERROR_DIR_VARIABLE = "RADIFFUSE_ERROR_DIR"
-EXIT_FAILED = 1
-EXIT_MISUSED = 2
-EXIT_PREEMPTED = 128 + signal.SIGTERM  # as a shell reports it; non-zero, so that no half of a gang looks finished
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class ErrorRecord(TypedDict):
+    """An error on its way to another process."""
+
+    kind: str
+    message: str
+    seconds: float
 
 
 def run_rank(work: Callable[[], object]) -> int:
@@ -34,12 +41,12 @@ def run_rank(work: Callable[[], object]) -> int:
     except RadiffuseError as error:
         leave_error(error)
         logger.debug("rank=%s failed", _rank(), exc_info=True)
-        return _exit_code(error)
+        return Outcome.of(error)
     except Exception as error:
         leave_error(error)
         logger.exception("rank=%s failed", _rank())
-        return EXIT_FAILED
-    return 0
+        return Outcome.of(error)
+    return Outcome.DONE
 
 
 def end_with_parent() -> None:
@@ -57,34 +64,41 @@ def leave_error(error: Exception, rank: str | None = None) -> None:
     if folder is None:
         logger.error("%s", error)
         return
-    record = {"kind": type(error).__name__, "message": str(error), "seconds": time.time()}
+    path = Path(folder) / f"{_rank() if rank is None else rank}.json"
     # A launcher that was killed has taken its folder with it, and nobody is left to read this.
     with contextlib.suppress(OSError):
-        (Path(folder) / f"{_rank() if rank is None else rank}.json").write_text(json.dumps(record), encoding="utf-8")
+        path.with_suffix(".part").write_text(json.dumps(record_of(error)), encoding="utf-8")
+        path.with_suffix(".part").rename(path)
 
 
-def read_error(folder: Path) -> RadiffuseError | None:
-    """The error that stopped a job, of its own type: the first that was a cause, not another rank's echo of it."""
-    records = sorted((json.loads(path.read_bytes()) for path in folder.glob("*.json")), key=_precedence)
-    if not records:
-        return None
-    kind = getattr(errors, records[0]["kind"], None)
+def record_of(error: Exception) -> ErrorRecord:
+    """The error as it travels."""
+    return {"kind": type(error).__name__, "message": str(error), "seconds": time.time()}
+
+
+def error_of(record: ErrorRecord) -> RadiffuseError:
+    """The error that a record tells of, of its own type where that is one of ours."""
+    kind = getattr(errors, record["kind"], None)
     if isinstance(kind, type) and issubclass(kind, RadiffuseError):
-        return kind(records[0]["message"])
-    return TrainingError(f"{records[0]['kind']}: {records[0]['message']} (the traceback is above)")
+        return kind(record["message"])
+    return TrainingError(f"{record['kind']}: {record['message']} (the traceback is above)")
 
 
-def _precedence(record: dict[str, object]) -> tuple[int, object]:
+def read_records(folder: Path) -> list[ErrorRecord]:
+    """What the ranks of a job left."""
+    return [json.loads(path.read_bytes()) for path in folder.glob("*.json")]
+
+
+def first_cause(records: Iterable[ErrorRecord]) -> ErrorRecord | None:
+    """The first that was a cause, not another rank's echo of it."""
+    return min(records, key=_precedence, default=None)
+
+
+def _precedence(record: ErrorRecord) -> tuple[int, float]:
     # A rank that loses its peer fails with an error of the collective, which says nothing of the reason.
     if record["kind"] == Preempted.__name__:
         return 1, record["seconds"]
-    return 0 if hasattr(errors, str(record["kind"])) else 2, record["seconds"]
-
-
-def _exit_code(error: RadiffuseError) -> int:
-    if isinstance(error, Preempted):
-        return EXIT_PREEMPTED
-    return EXIT_MISUSED if isinstance(error, ConfigError) else EXIT_FAILED
+    return 0 if hasattr(errors, record["kind"]) else 2, record["seconds"]
 
 
 def _rank() -> str:

@@ -72,9 +72,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def open_store() -> "Store":
-    """The store that the environment names; raises ConfigError when it names none."""
-    return Store(StoreSettings.from_environment())
+def open_store(pool: Callable[..., urllib3.PoolManager] = urllib3.PoolManager) -> "Store":
+    """The store that the environment names; raises ConfigError when it names none. `pool` as in `Store`."""
+    return Store(StoreSettings.from_environment(), pool)
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -90,11 +90,12 @@ class Store:
     """Objects and outputs in one S3 store; threads may share it.
 
     Raises AccessDeniedError (403), ObjectNotFoundError (404), IntegrityError (wrong bytes) and otherwise StorageError.
+    `pool` makes the pool of connections, so that requests can be counted.
     """
 
-    def __init__(self, settings: StoreSettings) -> None:
+    def __init__(self, settings: StoreSettings, pool: Callable[..., urllib3.PoolManager] = urllib3.PoolManager) -> None:
         self.settings = settings
-        connections = urllib3.PoolManager(
+        connections = pool(
             timeout=TIMEOUT,
             retries=RETRIES,
             maxsize=4 * TRANSFERS,

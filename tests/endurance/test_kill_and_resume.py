@@ -64,7 +64,8 @@ class Gang:
                 lines = response.read().decode().splitlines()
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return 0
-        return int(float(next(line.split()[1] for line in lines if line.startswith("radiffuse_train_global_step "))))
+        steps = (line.split()[1] for line in lines if line.startswith("radiffuse_train_global_step "))
+        return int(float(next(steps, 0)))  # the launcher serves before rank 0 has anything to say
 
     def wait_for_step(self, step: int) -> None:
         """Return when that many steps are done."""

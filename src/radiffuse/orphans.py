@@ -1,0 +1,69 @@
+"""The duties of a container's first process: every orphan below it is its child, to be reaped, and to be ended last."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+KILL_SECONDS = 5.0
+"""How long killed processes may take to go; one that hangs in the kernel goes when the container does."""
+
+
+@contextlib.contextmanager
+def reaping_orphans(own_child: Callable[[], int | None]) -> Iterator[None]:
+    """Reap every child that ends but `own_child`, for which its own code waits; only the main thread may call it."""
+    if sys.platform == "linux":  # the first process of a container is it anyway; elsewhere orphans would go to init
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+    def reap(number: int, frame: FrameType | None) -> None:
+        _reap(own_child())
+
+    previous = signal.signal(signal.SIGCHLD, reap)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, previous)
+        _reap(own_child())
+
+
+def _reap(own_child: int | None) -> None:
+    """All that have ended; behind `own_child` in the queue none is seen, and the next call finds it."""
+    with contextlib.suppress(ChildProcessError):
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if ended.si_pid == own_child:
+                return
+            os.waitpid(ended.si_pid, 0)
+
+
+def descendants() -> list[int]:
+    """The processes below this one that have not ended; none where there is no /proc."""
+    children = defaultdict(list)
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]  # the name before may hold anything
+            if state != "Z":
+                children[int(parent)].append(int(path.parent.name))
+    found: list[int] = []
+    queue = [os.getpid()]
+    while queue:
+        below = children[queue.pop()]
+        found += below
+        queue += below
+    return found
+
+
+def kill_descendants() -> None:
+    """End all processes below this one, those included that they start meanwhile."""
+    deadline = time.monotonic() + KILL_SECONDS
+    while (alive := descendants()) and time.monotonic() < deadline:
+        for pid in alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
