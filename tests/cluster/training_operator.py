@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tests.cluster.build import executable, manifests
-from tests.cluster.isolation import ADDRESS
+from tests.cluster.isolation import ADDRESS, ROOT
 from tests.cluster.processes import run, wait_until
 
 if TYPE_CHECKING:
@@ -27,24 +27,22 @@ HEALTH = "http://127.0.0.1:8081"
 START_SECONDS = 90.0
 WITH_OWN_TMP = 'exec 9<"$1" && mount --bind "$2" /tmp && shift 2 && exec /proc/self/fd/9 "$@"'
 """The executable is opened first, since it may lie below the /tmp that is hidden then."""
-INIT_CONTAINER = """\
-- name: init-pytorch
-  image: {{.InitContainerImage}}
-  command: ["sh", "-c", "i=0; while [ $i -lt {{.MaxTries}} ]; do getent hosts {{.MasterAddr}} && exit 0; \
-i=$((i+1)); sleep 1; done; exit 1"]
-  securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
-  resources: {requests: {cpu: 10m, memory: 10Mi}, limits: {cpu: 100m, memory: 64Mi}}
-"""
-"""The built-in one is refused where restricted Pod Security is enforced, and asks a name server in a way that new
-versions of its tool report as a failure."""
+INIT_CONTAINER = ROOT / "manifests" / "training-operator" / "init-container.yaml"
+"""As we tell users to give it: the built-in one is refused where restricted Pod Security is enforced, and asks a name
+server in a way that new versions of its tool report as a failure."""
 
 Object = dict[str, Any]
 
 
 def custom_resources() -> list[Object]:
-    """The operator's manifests but its Deployment, with its Service leading here; and Trainer's and JobSet's CRDs."""
-    rendered = run([str(executable("kubectl")), "kustomize", str(manifests("training-operator") / OVERLAY)])
-    objects = [each for each in _documents(rendered) if each["kind"] != "Deployment"]
+    """The operator's manifests for PyTorchJob, with its Service leading here, and Trainer's and JobSet's CRDs.
+
+    Without its Deployment, and without its other kinds of job, whose schemas are 3 MB for the API server to digest.
+    """
+    rendered = run(
+        [str(executable("kubectl")), "kustomize", str(manifests("training-operator") / OVERLAY)], seconds=START_SECONDS
+    )
+    objects = [each for each in _documents(rendered) if each["kind"] != "Deployment" and not _is_other_job(each)]
     for each in objects:
         if each["kind"] == "Service":
             del each["spec"]["selector"]  # its endpoints are ours to write
@@ -58,6 +56,10 @@ def _documents(text: str) -> list[Object]:
     # PyYAML's own loader takes seconds for the half megabyte that a job's schema is.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return [each for each in yaml.load_all(text, Loader=loader) if each is not None]
+
+
+def _is_other_job(each: Object) -> bool:
+    return bool(each["kind"] == "CustomResourceDefinition" and each["metadata"]["name"] != "pytorchjobs.kubeflow.org")
 
 
 def _endpoints() -> Object:
@@ -83,7 +85,7 @@ class TrainingOperator:
         self._plane = plane
         self._tmp = plane.folder / "operator-tmp"
         self._tmp.mkdir()
-        (self._tmp / "initContainer.yaml").write_text(INIT_CONTAINER, encoding="utf-8")
+        (self._tmp / "initContainer.yaml").write_bytes(INIT_CONTAINER.read_bytes())
         kubeconfig = plane.kubeconfig_for(NAMESPACE, "training-operator")
         (self._tmp / "kubeconfig").write_bytes(kubeconfig.read_bytes())
         arguments = [

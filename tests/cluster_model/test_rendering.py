@@ -4,10 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from radiffuse.cli import app
 from tests.cluster_model.jobs import RUN, TOPOLOGIES, container, make_job, plain_env, pod_templates
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "jobs"
@@ -106,6 +108,13 @@ def test_topology_variables_are_left_to_the_operator(backend: str) -> None:
         names = [entry["name"] for entry in container(template)["env"]]
         assert not any(name.startswith("PET_") or name in ("RANK", "WORLD_SIZE") for name in names)
         assert len(names) == len(set(names))
+
+
+def test_the_worker_understands_its_command_line() -> None:
+    job = make_job("max_starts=7")
+    name, *arguments = container(pod_templates(job)[0])["args"]
+    taken = typer.main.get_group(app).commands[name].make_context(name, arguments).params
+    assert (taken["plan"], taken["max_starts"], taken["grace_seconds"]) == (job.plan_uri, 7, job.worker_grace_seconds)
 
 
 def test_the_worker_ends_before_the_kubelet_ends_it() -> None:

@@ -1,0 +1,53 @@
+"""What the API makes of our renderings: the operators' own schemas, unknown fields refused, nothing created."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster.plane import ControlPlane
+from tests.cluster.processes import CommandError
+from tests.cluster_model.jobs import make_job
+from tests.cluster_model.test_rendering import GOLDEN
+
+pytestmark = pytest.mark.cluster
+
+Object = dict[str, Any]
+RECORDED = sorted(GOLDEN.glob("*.yaml"))
+
+
+def dry_run(plane: ControlPlane, namespace: str, *objects: Object) -> list[str]:
+    """Kinds of the objects that the API would create; raises CommandError with its words."""
+    items = [each | {"metadata": each["metadata"] | {"namespace": namespace}} for each in objects]
+    documents = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+    command = ("create", "--dry-run=server", "--validate=strict", "-o", r"jsonpath={.kind}{'\n'}", "-f", "-")
+    return plane.kubectl(*command, stdin=documents).split()
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
+def test_every_recorded_rendering_is_accepted(control_plane: ControlPlane, namespace: str, path: Path) -> None:
+    manifests = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    kinds = ["PyTorchJob"] if path.stem.startswith("pytorchjob") else ["TrainingRuntime", "TrainJob"]
+    assert dry_run(control_plane, namespace, *manifests) == kinds
+
+
+def test_what_trainer_makes_of_a_train_job_is_accepted_too(control_plane: ControlPlane, namespace: str) -> None:
+    """Trainer itself does not run here: its JobSet, and the Job in it, are made as it makes them."""
+    runtime, train_job = make_job("backend=trainjob").to_manifests()
+    spec = runtime["spec"]["template"]["spec"]
+    nodes = train_job["spec"]["trainer"]["numNodes"]
+    (replicated,) = spec["replicatedJobs"]
+    replicated["template"]["spec"] |= {"completions": nodes, "parallelism": nodes, "completionMode": "Indexed"}
+    metadata = {"name": train_job["metadata"]["name"]}
+    job_set = {"apiVersion": "jobset.x-k8s.io/v1alpha2", "kind": "JobSet", "metadata": metadata, "spec": spec}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": replicated["template"]["spec"]}
+    assert dry_run(control_plane, namespace, job_set, job) == ["JobSet", "Job"]
+
+
+def test_a_field_that_trainer_does_not_have_would_be_refused(control_plane: ControlPlane, namespace: str) -> None:
+    runtime, _ = make_job("backend=trainjob").to_manifests()
+    runtime["spec"]["mlPolicy"]["torch"]["numProcPerNode"] = 32
+    with pytest.raises(CommandError, match=r"unknown field .*numProcPerNode"):
+        dry_run(control_plane, namespace, runtime)
