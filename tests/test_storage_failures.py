@@ -1,9 +1,11 @@
 """The store may refuse, break off, be absent or be stopped: what happens then, and what a person is told."""
 
+import contextlib
 import dataclasses
 import http.server
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -14,11 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import urllib3
 
 from radiffuse.embedded_store import EmbeddedStore
 from radiffuse.errors import AccessDeniedError, ConfigError, ObjectNotFoundError, StorageError
 from radiffuse.manifest import Manifest
-from radiffuse.storage import RETRIES, TIMEOUT, Store, StoreSettings
+from radiffuse.storage import PART_BYTES, RETRIES, TIMEOUT, Store, StoreSettings
 from tests.faulty_proxy import FaultyProxy
 
 DEADLINE_SECONDS = 15.0
@@ -87,6 +90,29 @@ def test_an_upload_whose_last_answer_is_lost_counts_as_done(store: Store, monkey
     assert store.get_bytes("s3://models/test/lost-answer", sha256=stored.sha256) == data
 
 
+def test_an_upload_over_a_slow_link_arrives_in_one_attempt(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    data = os.urandom(PART_BYTES)
+    start = time.monotonic()
+    with FaultyProxy(store.settings.endpoint, bytes_per_second=4 * 2**20) as proxy:
+        stored = _with(store, endpoint=proxy.endpoint).put_bytes("s3://models/test/slow", data)
+    # The connection must stand within 2 s; the body takes longer, also on a connection that is used again.
+    assert time.monotonic() - start > 1.5 * float(str(TIMEOUT.connect_timeout))
+    assert "store_retry" not in caplog.text
+    assert store.get_bytes("s3://models/test/slow", sha256=stored.sha256) == data
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_an_upload_that_stalls_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("radiffuse.store_connections.SEND_TIMEOUT_SECONDS", 0.3)
+    with FaultyProxy(store.settings.endpoint, stall_after_bytes=2**20) as proxy:
+        stalled = _with(store, endpoint=proxy.endpoint)
+        with pytest.raises(
+            StorageError, match=rf"upload to {proxy.endpoint} stalled \(nothing more went out for 0.3 s"
+        ):
+            stalled.put_bytes("s3://models/test/stalled", bytes(PART_BYTES))
+
+
 def test_a_store_that_is_overloaded_for_a_moment_is_asked_again(store: Store) -> None:
     with FaultyProxy(store.settings.endpoint, refusals=2) as proxy:
         _with(store, endpoint=proxy.endpoint).put_bytes("s3://models/test/patient", b"x")
@@ -136,6 +162,26 @@ def test_a_host_that_never_answers_is_reported_within_the_deadline() -> None:
     assert isinstance(TIMEOUT.connect_timeout, float)
     waits = sum(RETRIES.backoff_factor * 2**number + RETRIES.backoff_jitter for number in range(1, RETRIES.total))
     assert (RETRIES.total + 1) * TIMEOUT.connect_timeout + waits < DEADLINE_SECONDS
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_host_that_takes_no_connection_is_reported_without_the_patience_of_sending(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("radiffuse.storage.TIMEOUT", urllib3.Timeout(connect=0.2, read=TIMEOUT.read_timeout))
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, contextlib.ExitStack() as waiting:
+        address = listener.getsockname()
+        for _ in range(4):  # more than fit: what comes next is never answered
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(address)
+        start = time.monotonic()
+        with pytest.raises(StorageError, match=r"cannot reach the store at .*timed out"):
+            _with(store, endpoint=f"127.0.0.1:{address[1]}").put_bytes("s3://models/a", b"x")
+    assert time.monotonic() - start < DEADLINE_SECONDS
+    retries = [record for record in caplog.records if record.levelno >= logging.INFO]
+    assert [record.name for record in retries] == ["radiffuse.store_connections"] * RETRIES.total
 
 
 @pytest.mark.usefixtures("_impatient")

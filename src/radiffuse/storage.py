@@ -35,6 +35,7 @@ from radiffuse.local_files import (
 )
 from radiffuse.manifest import MANIFEST_NAME, Manifest, StoredObject
 from radiffuse.progress import track
+from radiffuse.store_connections import LoggedRetry, send_patiently
 from radiffuse.store_errors import check_arrival, refusal, unreachable
 from radiffuse.store_settings import StoreSettings
 
@@ -54,7 +55,7 @@ PROGRESS_BYTES = 256 * 2**20
 DELETE_BATCH = 1000
 """S3's limit for one request."""
 
-RETRIES = urllib3.Retry(
+RETRIES = LoggedRetry(
     total=4,
     backoff_factor=0.25,
     backoff_jitter=0.25,
@@ -66,7 +67,8 @@ RETRIES = urllib3.Retry(
 """The one policy: five attempts, waiting 0, 0.5, 1 and 2 s between them and up to 0.25 s more. All our requests may be
 sent twice. A server's own wish for when to come back has no bound, so it is not asked."""
 TIMEOUT = urllib3.Timeout(connect=2.0, read=60.0)
-"""Seconds. Five connects of 2 s and the waits between them: a dead server is reported within 15 s."""
+"""Seconds. Five connects of 2 s and the waits between them: a dead server is reported within 15 s. What a request may
+take to go out is `store_connections`' affair."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -95,12 +97,14 @@ class Store:
 
     def __init__(self, settings: StoreSettings, pool: Callable[..., urllib3.PoolManager] = urllib3.PoolManager) -> None:
         self.settings = settings
-        connections = pool(
-            timeout=TIMEOUT,
-            retries=RETRIES,
-            maxsize=4 * TRANSFERS,
-            cert_reqs="CERT_REQUIRED",
-            ca_certs=None if settings.ca_cert is None else str(settings.ca_cert),
+        connections = send_patiently(
+            pool(
+                timeout=TIMEOUT,
+                retries=RETRIES,
+                maxsize=4 * TRANSFERS,
+                cert_reqs="CERT_REQUIRED",
+                ca_certs=None if settings.ca_cert is None else str(settings.ca_cert),
+            )
         )
         try:
             self._client = Minio(

@@ -3,6 +3,7 @@
 from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
 
 from radiffuse.errors import AccessDeniedError, IntegrityError, ObjectNotFoundError, StorageError
+from radiffuse.store_connections import UploadStalledError
 
 
 def refusal(status: int, code: str | None, uri: str, endpoint: str) -> StorageError:
@@ -29,6 +30,11 @@ def unreachable(error: HTTPError, endpoint: str) -> StorageError:
         return StorageError(
             f"no trusted TLS connection to {endpoint} ({reason}); point MINIO_CA_CERT at the authority's certificate,"
             " or set MINIO_SECURE=false for a store without TLS"
+        )
+    if isinstance(reason, UploadStalledError):
+        return StorageError(
+            f"an upload to {endpoint} stalled ({reason}, five times); check the link to the store and the space it has,"
+            " then run again: what arrived is kept"
         )
     # urllib3 puts its own objects before the words, as "<connection>: words" or as an argument of their own.
     words = str(reason.args[-1] if reason.args else reason).rpartition(": ")[2]
