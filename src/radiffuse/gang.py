@@ -174,9 +174,10 @@ class Lead:
             )
 
     def _accept(self) -> None:
-        while True:
-            connection, _ = self._server.accept()
-            threading.Thread(target=self._attend, args=(Line(connection),), name="gang", daemon=True).start()
+        with suppress(OSError):  # until the server is shut down
+            while True:
+                connection, _ = self._server.accept()
+                threading.Thread(target=self._attend, args=(Line(connection),), name="gang", daemon=True).start()
 
     def _attend(self, line: Line) -> None:
         node = self._admit(line)
@@ -210,7 +211,7 @@ class Lead:
             self._endings[node] = cause
             self._changed.notify_all()
         if cause is not None:
-            self._report(f"node {node}: {cause['message']}")
+            self._report(cause["message"])
 
     def _report(self, trouble: str) -> None:
         with self._changed:
@@ -224,6 +225,8 @@ class Lead:
         self._tell(verdict=verdict.cause, global_step=verdict.global_step)
         with self._changed:  # to close a line on which something is still coming would cut off what was said
             self._changed.wait_for(lambda: self._gone >= set(self._lines), FAREWELL_SECONDS)
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
 
     def _tell(self, **message: Any) -> None:
         for line in list(self._lines.values()):
