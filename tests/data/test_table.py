@@ -60,8 +60,18 @@ def test_what_is_wrong_is_said_with_its_line_and_without_its_value(tmp_path, dat
 
 
 def test_a_missing_column_of_a_gzip_table_is_named(tmp_path):
-    with pytest.raises(DataError, match="no column 'name', 'value'; its columns are a, b"):
-        read(tmp_path, gzip.compress(b"\xef\xbb\xbfa,b\n1,2\n"), "t.csv.gz")
+    with pytest.raises(DataError, match="no column 'name'; its columns are a, value"):
+        read(tmp_path, gzip.compress(b"\xef\xbb\xbfa,value\n1,2\n"), "t.csv.gz")
+
+
+@pytest.mark.parametrize(
+    "first_line", [b"CheXpert/patient00001,Female,68", b"\x89PNG-secret\x00\xff,,"], ids=["a-patients-row", "binary"]
+)
+def test_a_first_line_that_is_no_header_is_never_shown(tmp_path, first_line):
+    with pytest.raises(DataError, match=r"t.csv has no column 'name', 'value'; its first line has 3 columns") as caught:
+        read(tmp_path, first_line + b"\nb,c,d\n")
+    for secret in ("patient", "Female", "68", "PNG", "secret"):
+        assert secret not in str(caught.value).replace(str(tmp_path), "")
 
 
 def test_a_truncated_gzip_table_is_refused(tmp_path):

@@ -14,6 +14,8 @@ import pyarrow.csv as pacsv
 from radiffuse.errors import DataError
 
 _BLANKS = ["", "NaN", "nan"]
+# Published headers have a few hundred bytes; the first line of what is no table may have any number.
+_HEADER_BYTES = 65536
 
 
 def read_table(path: Path, columns: Mapping[str, pa.DataType]) -> pa.Table:
@@ -89,10 +91,14 @@ def to_numpy(mask: Any) -> npt.NDArray[np.bool_]:
 def _describe_missing_columns(path: Path, columns: Mapping[str, pa.DataType]) -> str:
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rb") as file:
-        header = file.readline().removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").strip()
+        header = file.readline(_HEADER_BYTES).removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").strip()
     found = [name.strip('"') for name in header.split(",")]
-    missing = ", ".join(repr(name) for name in columns if name not in found)
-    return f"{path} has no column {missing}; its columns are {', '.join(found)}"
+    missing = [name for name in columns if name not in found]
+    text = f"{path} has no column {', '.join(map(repr, missing))}"
+    if len(missing) < len(columns):
+        return f"{text}; its columns are {', '.join(found)}"
+    # A first line without one name that is expected is a patient's row, or no text at all.
+    return f"{text}; its first line has {len(found)} columns and is no such header: fetch the table again"
 
 
 def _explain(path: Path, columns: Mapping[str, pa.DataType]) -> str:
