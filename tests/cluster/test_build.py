@@ -8,6 +8,7 @@ import pytest
 
 from tests.cluster import build
 from tests.cluster.toolchain import ToolchainError, cluster_cache
+from tests.cluster.versions import PRODUCTS, Product
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="no C compiler here")
 
@@ -94,3 +95,10 @@ def test_bytes_other_than_those_that_are_pinned_are_refused(tmp_path: Path) -> N
         ToolchainError, match=r"etcd was built with SHA-256 [0-9a-f]{64}, and versions\.toml expects 00"
     ):
         build._verify(tmp_path / "etcd", "00")
+
+
+@pytest.mark.parametrize("product", PRODUCTS.values(), ids=PRODUCTS)
+def test_the_committed_modules_require_the_version_that_is_pinned(product: Product) -> None:
+    required = (product.wrapper / "go.mod").read_text(encoding="utf-8").replace("require ", "\t").splitlines()
+
+    assert any(line.startswith(f"\t{product.module} {product.version}") for line in required)
