@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ from typing import BinaryIO
 from radiffuse.errors import StorageError
 
 logger = logging.getLogger(__name__)
+
+# What is wrong with one path of a tree, where any other error means that the disk or the mount fails.
+_ERRORS_OF_ONE_PATH = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
 
 RECORD_NAME = ".verified.json"
 LOCK_NAME = ".lock"
@@ -31,6 +35,29 @@ def sha256_of_file(path: Path) -> str:
     """SHA-256 of a file's bytes, lower-case hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class NotAFileError(OSError):
+    """A folder, pipe, socket or device where a file belongs."""
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading; raises OSError, at once also for a pipe, which would wait for somebody to write."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise NotAFileError(errno.EINVAL, "not a regular file", str(path))
+
+
+def is_missing(error: OSError) -> bool:
+    """Whether nothing is there."""
+    return isinstance(error, FileNotFoundError | NotADirectoryError)
+
+
+def is_of_one_path(error: OSError) -> bool:
+    """Whether the error concerns this path alone, so that the others of its tree can still be read."""
+    return isinstance(error, NotAFileError) or error.errno in _ERRORS_OF_ONE_PATH
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import pytest
 from radiffuse.config import IngestSettings, SplitFractions
 from radiffuse.data.draw import draw_order
 from radiffuse.data.ingest import describe_dataset, ingest_dataset
+from radiffuse.data.inspect import inspect_source
 from radiffuse.data.plan import plan_ingest
 from radiffuse.data.shards import open_dataset
 from radiffuse.data.sources import read_candidates
@@ -157,6 +158,21 @@ def test_bad_images_are_counted_by_reason_and_replaced_from_the_draw(store, tmp_
     assert (counts["images"], counts["not_drawn"]) == (23, 0)
 
 
+def test_what_is_no_file_where_an_image_belongs_is_counted_as_unreadable(store, tmp_path, name):
+    root = write_chexpert(tmp_path, cohort(14, 14))
+    images = [root / f"train/patient{number:05d}/study1/view1_frontal.jpg" for number in range(1, 5)]
+    for image in images:
+        image.unlink()
+    images[0].symlink_to(images[0])
+    images[1].mkdir()
+    os.mkfifo(images[2])  # to open it would wait for a writer
+    images[3].symlink_to("/dev/zero")
+    counts = ingest(store, root, name).counts
+    assert (counts["images"], counts["excluded_unreadable"], counts["excluded_missing"]) == (24, 4, 0)
+    assert (counts["unreadable_damaged"], counts["unreadable_not_an_image"]) == (1, 3)
+    assert inspect_source("chexpert", root)["images_unreadable"] == 4
+
+
 def test_n_images_are_drawn_and_the_rest_is_counted(store, tmp_path, name):
     counts = ingest(store, write_chexpert(tmp_path, cohort(20, 20)), name, max_images=25).counts
     assert (counts["images"], counts["not_drawn"]) == (25, 15)
@@ -222,9 +238,9 @@ def test_errors_and_logs_name_no_patient(store, tmp_path, name, caplog):
     looping.symlink_to(looping)
     with (
         caplog.at_level("DEBUG", logger="radiffuse"),
-        pytest.raises(DataError, match=r"a file below .* Too many") as caught,
+        pytest.raises(DataError, match=r"has 23 usable ones of 23 patients .*unreadable 1") as caught,
     ):
-        ingest(store, root, name)
+        ingest(store, root, name, max_images=24)
     assert "patient0" not in str(caught.value) + caplog.text
 
 
@@ -293,6 +309,20 @@ def test_impressions_become_prompts_and_what_has_none_is_counted(store, tmp_path
         "There is a small left pleural effusion.",
         "No acute process in the chest.",
     }
+
+
+@pytest.mark.parametrize("prompt_source", ["labels", "impression"])
+def test_a_report_that_is_no_file_is_counted(store, tmp_path, name, prompt_source):
+    extra = [mimic_study(number, {**EFFUSION, "Edema": "1.0"}, report="IMPRESSION: Clear.") for number in (30, 31)]
+    root = write_mimic(tmp_path, studies() + extra)
+    for number, put in ((30, Path.mkdir), (31, os.mkfifo)):
+        report = next(root.glob(f"files/p*/p*/s{50000000 + number}.txt"))
+        report.unlink()
+        put(report)
+    counts = ingest(store, root, name, "mimic", prompt_source=prompt_source, few_shot_per_class=3).counts
+    counted = "excluded_report_unreadable" if prompt_source == "impression" else "report_unreadable"
+    assert counts[counted] == 2
+    assert inspect_source("mimic", root)["reports_missing"] == 2
 
 
 def test_published_splits_are_kept_when_asked_for(store, tmp_path, name):

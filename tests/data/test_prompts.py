@@ -92,8 +92,8 @@ def test_the_side_comes_from_the_report_where_there_are_other_findings(tmp_path)
     assert absent.prompt == f"{EFFUSION_PROMPT} and visible edema"
 
 
-def test_a_report_that_cannot_be_read_is_an_error_without_its_name(tmp_path):
-    (tmp_path / "s1.txt").mkdir()
-    with pytest.raises(DataError, match=rf"a report below {tmp_path} cannot be read: Is a directory") as caught:
+def test_a_disk_that_fails_is_an_error_without_the_report_s_name(tmp_path):
+    (tmp_path / "s1.txt").symlink_to("/proc/self/mem")  # a file whose first byte nobody can read
+    with pytest.raises(DataError, match=rf"a report below {tmp_path} cannot be read: Input/output error") as caught:
         find_prompt(row("s1.txt"), tmp_path, IngestSettings(prompt_source="impression"))
     assert "s1.txt" not in str(caught.value)

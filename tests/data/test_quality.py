@@ -1,6 +1,7 @@
 """One image: stored as a grey square, or set aside with a reason."""
 
 import io
+import os
 import struct
 import zlib
 
@@ -184,5 +185,15 @@ def test_a_missing_picture_is_missing(tmp_path):
     assert prepare_image(tmp_path / "nowhere.jpg", 64).reason == "missing"
 
 
-def test_a_folder_in_an_image_s_place_is_damaged(tmp_path):
-    assert prepare_image(tmp_path, 64).reason == "damaged"
+def test_a_folder_in_an_image_s_place_is_no_image(tmp_path):
+    assert prepare_image(tmp_path, 64).reason == "not_an_image"
+
+
+def test_a_pipe_is_no_image_and_nobody_waits_for_it(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert prepare_image(tmp_path / "pipe.jpg", 64).reason == "not_an_image"
+
+
+def test_an_image_below_a_file_is_missing(tmp_path):
+    (tmp_path / "patient").touch()
+    assert prepare_image(tmp_path / "patient" / "a.jpg", 64).reason == "missing"

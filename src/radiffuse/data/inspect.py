@@ -48,7 +48,10 @@ def inspect_source(layout: str, source: Path) -> dict[str, int | float | str]:
 
 
 def _files(candidates: Candidates, frontal: pa.Table) -> dict[str, int | float | str]:
-    """How many of the frontal images and of their reports are there, and how large the images are."""
+    """How many of the frontal images and of their reports are there, and how large the images are.
+
+    Of the images found those that have no bytes, or are no files, are unreadable; a report is then missing.
+    """
     paths = frontal.column("path").to_pylist()
     if not any((candidates.root / path.split("/")[0]).is_dir() for path in paths[:1]):
         return {"images_found": f"none, not below {candidates.root}"}
@@ -59,9 +62,11 @@ def _files(candidates: Candidates, frontal: pa.Table) -> dict[str, int | float |
         "excluded_missing": len(sizes) - len(found),
         "images_gb": round(float(found.sum()) / 1e9, 3),
     }
+    if unreadable := int((sizes == 0).sum()):
+        counts["images_unreadable"] = unreadable
     reports = pc.unique(pc.drop_null(frontal.column("report"))).to_pylist()
     if reports:
-        counts["reports"] = int((find_sizes(candidates.root, reports) >= 0).sum())
+        counts["reports"] = int((find_sizes(candidates.root, reports) > 0).sum())
         counts["reports_missing"] = len(reports) - int(counts["reports"])
     return counts
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from radiffuse.data.draw import PatientSplits, draw_order
 from radiffuse.data.label_masks import is_alone
 from radiffuse.data.labels import NO_FINDING, PLEURAL_EFFUSION
 from radiffuse.errors import ConfigError, DataError
+from radiffuse.local_files import is_missing, is_of_one_path
 
 FEW_SHOT_LABELS = (NO_FINDING, PLEURAL_EFFUSION)
 
@@ -96,7 +98,11 @@ def _check_layout(candidates: Candidates, settings: IngestSettings) -> None:
 
 
 def find_sizes(root: Path, paths: list[str], wanted: int | None = None) -> npt.NDArray[np.int64]:
-    """(n,) bytes of each file below `root`, -1 where it is missing; of the first n, up to where `wanted` were found."""
+    """(n,) bytes of each file below `root`, of the first n, up to where `wanted` were found.
+
+    -1 where it is missing; 0 also for what is there and cannot be read, such as a folder or a link to itself. Raises
+    DataError when the disk or the mount fails.
+    """
     sizes: list[int] = []
     with ThreadPoolExecutor(_STATS_AT_ONCE) as pool:
         chunks = (paths[start : start + _STAT_CHUNK] for start in range(0, len(paths), _STAT_CHUNK))
@@ -118,12 +124,17 @@ def _in_steps(chunks: Iterator[list[str]], count: int) -> Iterator[list[list[str
 
 def _size(root: Path, path: str) -> int:
     try:
-        return os.stat(f"{root}/{path}").st_size
-    except (FileNotFoundError, NotADirectoryError):
-        return -1
+        found = os.stat(f"{root}/{path}")
     except OSError as error:
+        if is_missing(error):
+            return -1
+        if is_of_one_path(error):
+            return 0
         # The path holds identifiers, so the root and the cause must do.
-        raise DataError(f"a file below {root} cannot be looked at: {error.strerror}") from None
+        raise DataError(
+            f"a file below {root} cannot be looked at: {error.strerror}; check the disk or the mount that holds it"
+        ) from None
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def _check_found(

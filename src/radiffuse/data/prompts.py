@@ -9,6 +9,7 @@ from radiffuse.config import IngestSettings
 from radiffuse.data.labels import PATHOLOGIES, PLEURAL_EFFUSION
 from radiffuse.data.reports import Side, count_tokens, find_effusion_side, find_impression, find_sections
 from radiffuse.errors import DataError
+from radiffuse.local_files import is_missing, is_of_one_path, open_regular
 
 PLAIN_PROMPT = "a photo of a lung xray"
 
@@ -68,18 +69,28 @@ class Wording:
     note: str | None = None
 
 
+class _UnreadableReport(Exception):
+    """Not an error: a report is there, and cannot be read."""
+
+
 def find_prompt(row: Mapping[str, Any], root: Path, settings: IngestSettings) -> Wording:
     """The prompt of one row of the candidates' schema, from its labels or from its report below `root`."""
     if settings.prompt_source == "impression":
         return _impression_of(row, root, settings)
     named = [name for name in PATHOLOGIES if row[name] in (1, -1)]
     wants_side = row["report"] is not None and row[PLEURAL_EFFUSION] == 1 and len(named) > 1
-    report = _read_report(root, row["report"]) if wants_side else None
+    try:
+        report = _read_report(root, row["report"]) if wants_side else None
+    except _UnreadableReport:
+        return Wording(prompt_from_labels(row), note="report_unreadable")
     return Wording(prompt_from_labels(row, None if report is None else _side_of(report)))
 
 
 def _impression_of(row: Mapping[str, Any], root: Path, settings: IngestSettings) -> Wording:
-    report = _read_report(root, row["report"])
+    try:
+        report = _read_report(root, row["report"])
+    except _UnreadableReport:
+        return Wording(None, reason="report_unreadable")
     if report is None:
         return Wording(None, reason="no_report")
     found = find_impression(report)
@@ -100,10 +111,16 @@ def _side_of(report: str) -> Side | None:
 
 
 def _read_report(root: Path, path: str) -> str | None:
+    """The report's text, or None when there is none."""
     try:
-        return (root / path).read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return None
+        with open_regular(root / path) as file:
+            return file.read().decode("utf-8", "replace")
     except OSError as error:
+        if is_missing(error):
+            return None
+        if is_of_one_path(error):
+            raise _UnreadableReport from None
         # The file's name holds identifiers, so the folder and the cause must do.
-        raise DataError(f"a report below {root} cannot be read: {error.strerror}") from None
+        raise DataError(
+            f"a report below {root} cannot be read: {error.strerror}; check the disk or the mount that holds it"
+        ) from None

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from radiffuse.data.crop import content_shape, is_odd_shape, is_small
+from radiffuse.local_files import NotAFileError, open_regular
 
 UNREADABLE = ("empty", "truncated", "animated", "too_large", "not_an_image", "damaged", "denied", "blank")
 """Reasons that are counted together as excluded_unreadable."""
@@ -81,16 +82,16 @@ def _read_grey(path: Path, image_size_px: int) -> Image.Image:
 
 def _decode(path: Path, image_size_px: int) -> Image.Image:
     try:
-        with warnings.catch_warnings(), path.open("rb") as file:
+        with warnings.catch_warnings(), open_regular(path) as file:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             return _decode_file(file, image_size_px)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise _SetAside("missing") from None
     except PermissionError:
         raise _SetAside("denied") from None
     except Image.DecompressionBombError:
         raise _SetAside("too_large") from None
-    except UnidentifiedImageError:
+    except (UnidentifiedImageError, NotAFileError, IsADirectoryError):
         raise _SetAside("not_an_image") from None
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, struct.error, zlib.error) as error:
         # Pillow's decoders fail on damaged files with any of these.
