@@ -21,7 +21,7 @@ from pathlib import Path
 from radiffuse.errors import RadiffuseError
 from radiffuse.local_files import folder_lock, sha256_of_file
 from radiffuse.wheels import Wheel, unpack_wheel
-from tests.cluster.toolchain import ToolchainError, cluster_cache, go_caches, go_version, run_go
+from tests.cluster.toolchain import ToolchainError, cluster_cache, go_caches, run_go, toolchain
 from tests.cluster.versions import FOLDER, GO_OF_DIGESTS, PRODUCTS, WHEEL, Binary, Product
 
 logger = logging.getLogger(__name__)
@@ -130,13 +130,13 @@ def _binary(name: str) -> Binary:
 
 
 def _compile(product: Product, binaries: list[Binary], scratch: Path, verify: bool) -> None:
-    go = go_version()
+    found = toolchain()
     flags = ["-mod=readonly", "-trimpath", f"-tags={product.tags}", "-ldflags", product.ldflags]
     # Several at once, so that one core compiles while the other links; Go then names each after its package.
     out = scratch / binaries[0].name if len(binaries) == 1 else scratch
     run_go(["build", *flags, "-o", str(out), *(binary.package for binary in binaries)], product.wrapper)
     for binary in binaries:
-        if verify and binary.sha256 is not None and go == GO_OF_DIGESTS:
+        if verify and binary.sha256 is not None and found == GO_OF_DIGESTS:
             _verify(scratch / binary.name, binary.sha256)
 
 

@@ -96,7 +96,9 @@ class ControlPlane:
     def kubectl(self, *arguments: str, stdin: str = "", kubeconfig: Path | None = None, seconds: float = 60.0) -> str:
         """What kubectl prints, by default as the admin; raises CommandError with its words, or TimeoutError."""
         chosen = self.kubeconfig if kubeconfig is None else kubeconfig
-        return run([str(executable("kubectl")), "--kubeconfig", str(chosen), *arguments], stdin, seconds)
+        # Its cache of the API's kinds goes by address, which every run has in common.
+        options = [f"--kubeconfig={chosen}", f"--cache-dir={self.folder / 'kubectl-cache'}"]
+        return run([str(executable("kubectl")), *options, *arguments], stdin, seconds)
 
     def apply(self, *objects: dict[str, Any]) -> None:
         """Apply objects on the server's side; raises CommandError with the API's words."""

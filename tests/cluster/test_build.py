@@ -44,7 +44,7 @@ def test_without_go_the_message_says_what_to_install(monkeypatch: pytest.MonkeyP
 def test_an_old_go_is_refused_with_its_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", path_with(tmp_path / "bin", "setpriv", "sh"))
     go = tmp_path / "bin" / "go"
-    go.write_text("#!/bin/sh\necho go1.22.5\n")
+    go.write_text("#!/bin/sh\nprintf '%s\\n' go1.22.5 linux amd64\n")
     go.chmod(0o755)
 
     with pytest.raises(ToolchainError, match=r"Go 1\.22\.5 is too old for the cluster tests; install Go 1\.26\.0"):

@@ -33,19 +33,20 @@ def go_caches() -> Path:
     return cluster_cache() / "go"
 
 
-def go_version() -> str:
-    """The toolchain's version such as 1.26.8; raises ToolchainError when there is none or it is too old."""
+def toolchain() -> str:
+    """Version and target such as `1.26.8 linux/amd64`; raises ToolchainError when there is no Go or it is too old."""
     if shutil.which("go") is None:
         raise ToolchainError(
             f"the cluster tests build Kubernetes from its Go modules and found no `go` on PATH; install Go {GO_MINIMUM}"
             " or newer, or put a filled cache at " + str(cluster_cache())
         )
-    found = run_go(["env", "GOVERSION"], Path("/"), seconds=60).strip().removeprefix("go")
     if shutil.which(TIED[0]) is None:
         raise ToolchainError(f"the cluster tests need `{TIED[0]}`; install util-linux")
-    if _numbers(found) < _numbers(GO_MINIMUM):
-        raise ToolchainError(f"Go {found} is too old for the cluster tests; install Go {GO_MINIMUM} or newer")
-    return found
+    version, system, machine = run_go(["env", "GOVERSION", "GOOS", "GOARCH"], Path("/"), seconds=60).split()
+    version = version.removeprefix("go")
+    if _numbers(version) < _numbers(GO_MINIMUM):
+        raise ToolchainError(f"Go {version} is too old for the cluster tests; install Go {GO_MINIMUM} or newer")
+    return f"{version} {system}/{machine}"
 
 
 def run_go(arguments: list[str], folder: Path, seconds: float = BUILD_SECONDS) -> str:
@@ -64,8 +65,9 @@ def run_go(arguments: list[str], folder: Path, seconds: float = BUILD_SECONDS) -
 def _environment() -> dict[str, str]:
     caches = {"GOMODCACHE": str(go_caches() / "mod"), "GOCACHE": str(go_caches() / "build")}
     # -modcacherw: a module cache that its owner can delete; GOTOOLCHAIN=local: nothing but modules is downloaded.
-    pinned = {"GOTOOLCHAIN": "local", "GOFLAGS": "-buildvcs=false -modcacherw", "GOWORK": "off", "CGO_ENABLED": "0"}
-    return os.environ | caches | pinned
+    pinned = {"GOTOOLCHAIN": "local", "GOFLAGS": "-buildvcs=false -modcacherw", "GOWORK": "off"}
+    target = {"CGO_ENABLED": "0", "GOAMD64": "v1"}
+    return os.environ | caches | pinned | target
 
 
 def _reason(arguments: list[str], folder: Path, stderr: str) -> str:
