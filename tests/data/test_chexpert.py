@@ -62,6 +62,15 @@ def test_a_row_that_appears_twice_counts_once(tmp_path):
     assert candidates.eligible().num_rows == 2
 
 
+def test_an_image_of_two_editions_counts_once(tmp_path):
+    rows = [*ROWS, chexpert_row(1, HEALTHY, prefix="CheXpert-v0.0-small")]
+    candidates = read_chexpert(write_chexpert(tmp_path, rows, images=False))
+    assert candidates.exclusions()["excluded_duplicate"] == 1
+    contradiction = chexpert_row(1, EFFUSION, prefix="CheXpert-v0.0-small")
+    with pytest.raises(DataError, match=r"train.csv line 6 contradicts line 2, which has the same Path"):
+        read_chexpert(write_chexpert(tmp_path, [*ROWS, contradiction], images=False))
+
+
 def test_rows_of_one_image_that_contradict_each_other_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"train.csv line 6 contradicts line 2, which has the same Path"):
         read_chexpert(write_chexpert(tmp_path, [*ROWS, chexpert_row(1, EFFUSION)], images=False))

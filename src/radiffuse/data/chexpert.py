@@ -34,7 +34,9 @@ def read_chexpert(source: Path) -> Candidates:
     refuse_paths_outside(path, table.column("Path"))
     parts = pc.extract_regex(table.column("Path"), _PATH)
     refuse_rows(path, pc.is_null(parts), f"Path must look like {_EXAMPLE_PATH}")
-    is_duplicate = find_duplicates(path, table, "Path")
+    # Editions are the same images under another first folder.
+    images = table.set_column(table.column_names.index("Path"), "Path", _field(parts, "path"))
+    is_duplicate = find_duplicates(path, images, "Path")
     subject = _field(parts, "subject")
     columns = {
         "path": _field(parts, "path"),
