@@ -4,12 +4,14 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from hypothesis import settings
 
 from radiffuse.embedded_store import EmbeddedStore
 from radiffuse.storage import Store
+from radiffuse.store_settings import StoreSettings
 
 # The same examples in every run, however slow the machine; --hypothesis-profile=default looks for new ones.
 settings.register_profile("radiffuse", deadline=None, derandomize=True)
@@ -20,6 +22,18 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
+class StoreServer(Protocol):
+    """An S3 server and how to reach it."""
+
+    settings: StoreSettings
+    environment: dict[str, str]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the same tests run against another server."""
+    parser.addoption("--store", choices=("weed", "minio"), default="weed", help="S3 server; minio is built with Go")
+
+
 @pytest.fixture(scope="session")
 def embedded_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
     """A `weed mini` server with random credentials on 127.0.0.1, its buckets created."""
@@ -28,15 +42,28 @@ def embedded_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedde
 
 
 @pytest.fixture(scope="session")
-def store(embedded_store: EmbeddedStore) -> Store:
+def store_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreServer]:
+    """The S3 server of the session: the embedded store, or MinIO with --store=minio."""
+    if request.config.getoption("--store") == "weed":
+        yield request.getfixturevalue("embedded_store")
+        return
+    from tests.cluster.nodes.minio import Minio, free_endpoint
+
+    folder = tmp_path_factory.mktemp("minio")
+    with Minio(folder, folder, free_endpoint()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def store(store_server: StoreServer) -> Store:
     """A client of the session's server."""
-    return Store(embedded_store.settings)
+    return Store(store_server.settings)
 
 
 @pytest.fixture
-def store_environment(embedded_store: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def store_environment(store_server: StoreServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """What a subprocess needs to use the session's server, with a cache of its own; set in this process too."""
-    environment = embedded_store.environment | {
+    environment = store_server.environment | {
         "RADIFFUSE_CACHE": str(tmp_path / "cache"),
         "RADIFFUSE_PROGRESS": "lines",
     }
