@@ -3,7 +3,7 @@ unexport PYTHONDONTWRITEBYTECODE # imports of torch and diffusers take three tim
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .venv-uv/bin/uv)
 PYTHON := .venv/bin/python
 export PATH := $(PATH):$(CURDIR)/.venv-uv/bin
-.PHONY: help setup demo test test-kill cluster-test lint generate verify lock bench clean
+.PHONY: help setup demo test test-kill cluster-test kfp-submit lint generate verify lock bench clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -22,6 +22,9 @@ test-kill: .venv/.ready ## Kill training at random steps, many times, and compar
 
 cluster-test: .venv/.ready ## Tests on a real Kubernetes control plane, built on first use (Go; 20 minutes once, then 3)
 	$(PYTHON) -m tests.cluster.run
+
+kfp-submit: .venv/.ready ## Submit PIPELINE with PARAMETERS to ENDPOINT, follow the run, and fail when it fails
+	@$(PYTHON) -m pipelines.submit $(PIPELINE) $(PARAMETERS) $(if $(ENDPOINT),--endpoint $(ENDPOINT)) $(OPTIONS)
 
 lint: .venv/.ready ## Format, lint and types
 	.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy
