@@ -14,7 +14,7 @@ from tests.cluster.plane import ControlPlane
 from tests.cluster.processes import wait_until
 
 JOBS = "pytorchjobs.kubeflow.org,trainjobs.trainer.kubeflow.org,jobs.batch,pods"
-EMPTY_SECONDS = 60.0
+EMPTY_SECONDS = 180.0
 
 
 @pytest.fixture(scope="session")

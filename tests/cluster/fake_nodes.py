@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 GPUS_PER_NODE = 32
 PORT = 10247
-READY_SECONDS = 60.0
+READY_SECONDS = 300.0
 ACCOUNT = "kwok-controller"
 STAGES = Path(__file__).parent / "stages.yaml"
 """Of pods; those of nodes are kwok's own."""
@@ -45,7 +45,9 @@ class GpuNodes:
         account = {"apiVersion": "v1", "kind": "ServiceAccount"}
         self._plane.apply(*crds, *rights, account | {"metadata": {"name": ACCOUNT, "namespace": "kube-system"}})
         names = [crd["metadata"]["name"] for crd in crds]
-        self._plane.kubectl("wait", "--for=condition=Established", "--timeout=60s", *(f"crd/{name}" for name in names))
+        self._plane.kubectl(
+            "wait", "--for=condition=Established", "--timeout=120s", *(f"crd/{name}" for name in names), seconds=150
+        )
         stages = yaml.safe_load(STAGES.read_text(encoding="utf-8"))["items"]
         self._plane.apply(*(self._read(path) for path in NODE_STAGES), *stages)
         self._server = self._plane.new_server("kwok", self._command())

@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 
 SERVICE_RANGE = "10.96.0.0/16"
 POD_RANGE = "10.244.0.0/16"
-START_SECONDS = 120.0
-"""The API server is ready in seconds; two cores that compile meanwhile make it a minute."""
+START_SECONDS = 300.0
+"""The API server is ready in seconds; with two cores that are busy with other things it takes minutes."""
 SERVER_NAMES = (
     "localhost",
     "kubernetes",

@@ -3,6 +3,8 @@
 Without a path among them, those are the tests of control_plane/. The logs of a failed run are kept.
 """
 
+import contextlib
+import fcntl
 import logging
 import os
 import shutil
@@ -17,6 +19,8 @@ from tests.cluster.isolation import ROOT, IsolationError, isolated
 from tests.cluster.toolchain import ToolchainError
 
 LOGS = "RADIFFUSE_CLUSTER_LOGS"
+PREFIX = "radiffuse-cluster-"
+LOCK = ".lock"
 
 
 def main() -> int:
@@ -41,13 +45,23 @@ def _run_tests(arguments: list[str]) -> int:
     logs.mkdir(parents=True)
     paths = [] if any(Path(each.partition("::")[0]).exists() for each in arguments) else ["tests/cluster/control_plane"]
     command = [sys.executable, "-m", "pytest", "-m", "cluster", *paths, *arguments]
-    with tempfile.TemporaryDirectory(prefix="radiffuse-cluster-") as scratch:
+    _remove_what_a_killed_run_left()
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as scratch, Path(scratch, LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         code = isolated(command, {"TMPDIR": scratch, LOGS: str(logs)})
     if code == 0 or not any(logs.iterdir()):
         shutil.rmtree(logs)
     else:
         print(f"the cluster's logs are kept in {logs}")
     return code
+
+
+def _remove_what_a_killed_run_left() -> None:
+    """Its servers died with it; its folder of their data did not. A run that lives holds its folder's lock."""
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{LOCK}"):
+        with contextlib.suppress(OSError), path.open("w") as lock:  # another user's, locked, or just removed
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path.parent)
 
 
 if __name__ == "__main__":

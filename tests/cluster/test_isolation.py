@@ -39,7 +39,7 @@ def test_the_command_ends_with_the_process_that_started_it(tmp_path: Path, numbe
     marker = tmp_path / "pid"
     command = ["sh", "-c", f"echo $$ > {marker}; exec sleep 600"]
     runner = subprocess.Popen([sys.executable, "-c", START, *command])
-    pid = int(wait_until(lambda: marker.exists() and marker.read_text(), 20, "the command runs"))
+    pid = int(wait_until(lambda: marker.read_text() if marker.exists() else "", 20, "the command runs"))
 
     runner.send_signal(number)
 
@@ -59,7 +59,9 @@ def test_stopping_a_server_stops_what_it_started(tmp_path: Path) -> None:
     marker = tmp_path / "pid"
     server = Server("parent", ["sh", "-c", f"sleep 600 & echo $! > {marker}; wait"], tmp_path / "parent.log")
     server.start()
-    pid = int(wait_until(lambda: marker.exists() and marker.read_text(), 20, "the server started another process"))
+    pid = int(
+        wait_until(lambda: marker.read_text() if marker.exists() else "", 20, "the server started another process")
+    )
 
     server.stop()
 

@@ -24,7 +24,7 @@ NAMESPACE = "kubeflow"
 SECRET = "training-operator-webhook-cert"
 OVERLAY = "manifests/overlays/standalone"
 HEALTH = "http://127.0.0.1:8081"
-START_SECONDS = 90.0
+START_SECONDS = 300.0
 WITH_OWN_TMP = 'exec 9<"$1" && mount --bind "$2" /tmp && shift 2 && exec /proc/self/fd/9 "$@"'
 """The executable is opened first, since it may lie below the /tmp that is hidden then."""
 INIT_CONTAINER = ROOT / "manifests" / "training-operator" / "init-container.yaml"
