@@ -3,7 +3,7 @@ unexport PYTHONDONTWRITEBYTECODE # imports of torch and diffusers take three tim
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .venv-uv/bin/uv)
 PYTHON := .venv/bin/python
 export PATH := $(PATH):$(CURDIR)/.venv-uv/bin
-.PHONY: help setup demo test test-kill cluster-test kfp-submit lint generate verify lock bench clean
+.PHONY: help setup demo test test-kill test-preempt cluster-test cluster-test-node storage-test-minio kfp-submit lint generate verify lock bench clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -18,10 +18,19 @@ test: .venv/.ready ## All tests that need no accelerator and no cluster, with co
 	$(PYTHON) -m coverage erase && $(PYTHON) -m coverage run -m pytest && $(PYTHON) -m coverage combine -q && $(PYTHON) -m coverage report
 
 test-kill: .venv/.ready ## Kill training at random steps, many times, and compare the losses (slow)
-	$(PYTHON) -m pytest -m slow tests/endurance
+	$(PYTHON) -m pytest -m slow tests/endurance/test_kill_and_resume.py
+
+test-preempt: .venv/.ready ## Preempt a gang of two nodes fifty times at random moments; no step may be lost (slow)
+	$(PYTHON) -m pytest -m slow -s tests/endurance/test_preemption.py
 
 cluster-test: .venv/.ready ## Tests on a real Kubernetes control plane, built on first use (Go; 20 minutes once, then 3)
 	$(PYTHON) -m tests.cluster.run
+
+cluster-test-node: .venv/.ready ## Train in pods of two real nodes, and disturb them (root, Go, Debian packages; on demand)
+	$(PYTHON) -m tests.cluster.nodes.run
+
+storage-test-minio: .venv/.ready ## The tests of the store against MinIO, built on first use (Go)
+	$(PYTHON) -m tests.cluster.build minio && $(PYTHON) -m pytest --store minio tests/test_storage.py tests/test_storage_failures.py tests/test_manifest.py tests/test_checkpoint.py
 
 kfp-submit: .venv/.ready ## Submit PIPELINE with PARAMETERS to ENDPOINT, follow the run, and fail when it fails
 	@$(PYTHON) -m pipelines.submit $(PIPELINE) $(PARAMETERS) $(if $(ENDPOINT),--endpoint $(ENDPOINT)) $(OPTIONS)

@@ -97,7 +97,7 @@ class TrainSettings(Settings):
     checkpoints_kept: int = Field(2, ge=1, description="Newest complete checkpoints that pruning leaves.")
     log_every_steps: int = Field(10, ge=1, description="Optimizer steps between log lines and metric updates.")
     dataloader_workers: int = Field(0, ge=0, description="Loader threads per training process; 0 loads in line.")
-    metrics_port: int | None = Field(None, ge=1, le=65535, description="Prometheus port of rank 0; None: off.")
+    metrics_port: int | None = Field(None, ge=1, le=65535, description="Prometheus port on a laptop; None: off.")
 
 
 class SamplePrompt(Settings):
