@@ -8,6 +8,7 @@ import argparse
 import hashlib
 import logging
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -74,12 +75,19 @@ def build(names: Iterable[str], verify: bool = True) -> dict[str, float]:
         for leftover in cluster_cache().glob(f"{SCRATCH}*"):  # of a build that was killed
             shutil.rmtree(leftover)
         for title, group in _by_product(missing):
-            start = time.monotonic()
+            start, cpu = time.monotonic(), _cpu_seconds()
             logger.info("cluster_build product=%s executables=%s", title, ",".join(group))
             _make(group, verify)
             seconds[title] = time.monotonic() - start
-            logger.info("cluster_build product=%s seconds=%.0f", title, seconds[title])
+            said = (title, seconds[title], _cpu_seconds() - cpu)
+            logger.info("cluster_build product=%s seconds=%.0f cpu_seconds=%.0f", *said)
     return seconds
+
+
+def _cpu_seconds() -> float:
+    """Of all processes that were started and have ended: what a build costs, however busy the machine is."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _place(name: str) -> Path:
