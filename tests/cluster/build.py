@@ -75,17 +75,17 @@ def build(names: Iterable[str], verify: bool = True) -> dict[str, float]:
         for leftover in cluster_cache().glob(f"{SCRATCH}*"):  # of a build that was killed
             shutil.rmtree(leftover)
         for title, group in _by_product(missing):
-            start, cpu = time.monotonic(), _cpu_seconds()
+            start, cpu = time.monotonic(), cpu_seconds()
             logger.info("cluster_build product=%s executables=%s", title, ",".join(group))
             _make(group, verify)
             seconds[title] = time.monotonic() - start
-            said = (title, seconds[title], _cpu_seconds() - cpu)
+            said = (title, seconds[title], cpu_seconds() - cpu)
             logger.info("cluster_build product=%s seconds=%.0f cpu_seconds=%.0f", *said)
     return seconds
 
 
-def _cpu_seconds() -> float:
-    """Of all processes that were started and have ended: what a build costs, however busy the machine is."""
+def cpu_seconds() -> float:
+    """Of all processes that this one started and that have ended: what they cost, however busy the machine is."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

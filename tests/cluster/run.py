@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from radiffuse.errors import RadiffuseError
-from tests.cluster.build import CONTROL_PLANE, MANIFESTS, build, manifests
+from tests.cluster.build import CONTROL_PLANE, MANIFESTS, build, cpu_seconds, manifests
 from tests.cluster.isolation import ROOT, IsolationError, isolated
 from tests.cluster.toolchain import ToolchainError
 
@@ -31,12 +31,13 @@ def main() -> int:
         build(CONTROL_PLANE)
         for product in MANIFESTS:
             manifests(product)
-        built = time.monotonic()
+        built, cpu = time.monotonic(), cpu_seconds()
         code = _run_tests(sys.argv[1:])
     except (ToolchainError, IsolationError, RadiffuseError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"cluster tests: binaries {built - start:.0f} s, tests {time.monotonic() - built:.0f} s")
+    tests = f"tests {time.monotonic() - built:.0f} s ({cpu_seconds() - cpu:.0f} s of processor time)"
+    print(f"cluster tests: binaries {built - start:.0f} s, {tests}")
     return code
 
 
