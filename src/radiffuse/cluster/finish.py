@@ -122,6 +122,8 @@ def _follow(log: LogFollower, state: JobState) -> None:
 
 
 def _settle(watcher: JobWatcher, timeline: Timeline, state: JobState) -> JobState:
+    watcher.read_progress()
+    state = _look(watcher, timeline)
     deadline = time.monotonic() + SETTLE_SECONDS
     while state.phase is Phase.failed and cause(timeline.ends) is None and time.monotonic() < deadline:
         watcher.wait(0.1)

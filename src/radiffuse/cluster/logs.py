@@ -1,6 +1,7 @@
 """The log of a job's first node, line by line as it is written, over the restarts of its container."""
 
 import logging
+import re
 import threading
 from collections.abc import Callable
 from typing import Self
@@ -15,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_LINES = 200
 PAUSE_SECONDS = 1.0
+FRACTION = re.compile(r"\.\d+")
 
 
 class LogFollower:
@@ -66,14 +68,15 @@ class LogFollower:
     def _read(self, pod: str) -> bool:
         """Write out what is new until the stream ends; False when it is worth another try."""
         # Seconds are the API's unit here, so the lines of the last second come again and are left out by their time.
-        query = {"sinceTime": self._last[:19] + "Z"} if self._last else {"tailLines": str(FIRST_LINES)}
+        before = self._last
+        query = {"sinceTime": FRACTION.sub("", before)} if before else {"tailLines": str(FIRST_LINES)}
         try:
             self._stream = self._client.log(
                 PODS, self._namespace, pod, self._container, query | {"follow": "true", "timestamps": "true"}
             )
             for line in self._stream:
                 time, _, words = line.partition(" ")
-                if time > self._last:
+                if time > before:
                     self._last = time
                     self._write(words)
         except ForbiddenError as error:

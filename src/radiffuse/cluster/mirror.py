@@ -115,13 +115,13 @@ class Mirror:
 
     def _is_worth_a_retry(self, error: ClusterError) -> bool:
         now = time.monotonic()
-        if self.silent_since is None:
-            self.silent_since = now
+        is_first = self.silent_since is None
+        since = self.silent_since = now if self.silent_since is None else self.silent_since
+        is_doubted = isinstance(error, ForbiddenError | UnauthenticatedError) and self.is_synced
+        is_worth_it = isinstance(error, UnavailableError) or (is_doubted and now - since < DOUBTED_SECONDS)
+        if is_first and is_worth_it:
             logger.warning("watch=%s interrupted: %s", self._resource.plural, error)
-        if isinstance(error, UnavailableError):
-            return True
-        is_doubted = isinstance(error, ForbiddenError | UnauthenticatedError)
-        return is_doubted and self.is_synced and now - self.silent_since < DOUBTED_SECONDS
+        return is_worth_it
 
     def _fail(self, error: ClusterError) -> None:
         self.error = error

@@ -172,9 +172,9 @@ def _not_all_pods(
     if len(pods) >= expected:
         return None
     if not pods and not objects(job, "status", "conditions"):
-        missing = f"nothing has reacted to it: is {kind.operator} installed and running?"
-        return Phase.queued, _with_word_of(job, events, missing)
-    return Phase.admitted, _with_word_of(job, events, f"{len(pods)} of {expected} pods exist")
+        return Phase.queued, f"nothing has reacted to it: is {kind.operator} installed and running?"
+    failures = [event for event in events if text(event, "reason").startswith("Failed")]
+    return Phase.admitted, _with_word_of(job, failures, f"{len(pods)} of {expected} pods exist")
 
 
 def expected_pods(job: Object) -> int:

@@ -14,6 +14,8 @@ logger = logging.getLogger(__name__)
 PROGRESS_SECONDS = 30.0
 TOLD_EVENTS = ("Pulling", "Pulled", "Scheduled", "Preempted", "Evicted", "Killing", "QuotaReserved", "Admitted")
 """Of the events that are no warnings, those worth a line."""
+UNTOLD_WARNINGS = ("SetPodTemplateRestartPolicy",)
+"""The operator warns of every job that its replicas' policy holds for their pods, as it should."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Timeline:
         for event in sorted(events, key=event_seconds):
             key = text(event, "metadata", "uid"), text(event, "message")
             kind, reason = text(event, "type"), text(event, "reason")
-            if key in self._told_events or (kind != "Warning" and reason not in TOLD_EVENTS):
+            is_told = reason in TOLD_EVENTS or (kind == "Warning" and reason not in UNTOLD_WARNINGS)
+            if key in self._told_events or not is_told:
                 continue
             self._told_events.add(key)
             about = text(event, "involvedObject", "name")

@@ -47,6 +47,8 @@ class HeartbeatReader:
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
+        if self._store is not None:
+            self._thread.join(timeout=1.0)  # a store that is down is not waited for; the thread is a daemon
 
     @property
     def is_known(self) -> bool:
@@ -148,6 +150,11 @@ class JobWatcher:
                 f"{self.client.server} has not answered for {SILENCE_SECONDS:.0f} s; the job goes on without its "
                 "launcher, and running the same command again finds it"
             )
+
+    def read_progress(self) -> None:
+        """Look at the store now, where it answers."""
+        if self._progress.is_known:
+            self._progress.read()
 
     @property
     def job(self) -> Object | None:
