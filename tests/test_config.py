@@ -49,6 +49,17 @@ def test_an_unknown_section_is_named() -> None:
         ("train.method=lora", r"train\.method: Input should be 'unet', 'unet_text_encoder' or 'vae' \(found 'lora'\)"),
         ("sample.guidance_scale=0.5", r"sample\.guidance_scale: Input should be greater than or equal to 1"),
         ("name=Demo_1", r"name: String should match pattern"),
+        ("train.adam_epsilon=.inf", r"train\.adam_epsilon: Input should be a finite number \(found inf\)"),
+        ("train.learning_rate=nan", r"train\.learning_rate: Input should be a finite number \(found nan\)"),
+        ("train.seed=1e26", r"train\.seed: "),
+        (f"sample.seed={10**26}", r"sample\.seed: Input should be less than or equal to 9223372036854775807"),
+        ("train.max_train_steps=true", r"train\.max_train_steps: Input should be no boolean \(found True\)"),
+        ("train.ema_decay=on", r"train\.ema_decay: Input should be no boolean"),
+        ("evaluate.pathology=Effusion", r"evaluate\.pathology: Input should be one of Enlarged .*, Pleural Effusion, "),
+        (
+            "sample.prompts=[{prompt: a, pathologies: [edema]}]",
+            r"sample\.prompts\.0\.pathologies\.0: .*one of .* \(found 'edema'\)",
+        ),
         ("ingest.splits.train=0.9", r"train, validation and test must add up to 1, not 1\.3"),
     ],
 )
@@ -97,6 +108,27 @@ def test_a_resolved_run_reads_back_as_it_was() -> None:
 def test_a_run_that_is_neither_preset_nor_file_lists_the_presets() -> None:
     with pytest.raises(ConfigError, match=r"no configuration 'dmeo': No such file or directory; presets are .*demo"):
         load_config("dmeo")
+
+
+def test_numbers_may_be_written_as_people_and_machines_do() -> None:
+    run = load_config("demo", ("train.max_train_steps=1e3", "train.weight_decay=0", "train.gradient_checkpointing=yes"))
+    assert (run.train.max_train_steps, run.train.weight_decay, run.train.gradient_checkpointing) == (1000, 0.0, True)
+
+
+def test_a_key_that_is_given_twice_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"given is not valid YAML: 'seed' is given twice .*line 1, column 36"):
+        load_config('{"name": "a", "train": {"seed": 1, "seed": 2}}')
+
+
+def test_an_override_that_is_broken_yaml_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"--set train\.max_train_steps is not valid YAML: .*line 1"):
+        load_config("demo", ("train.max_train_steps=[1",))
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_bytes(b"name: \xff\xfe")
+    with pytest.raises(ConfigError, match=r"run\.yaml is no UTF-8 text at byte 6; a configuration is a YAML file"):
+        load_config(str(tmp_path / "run.yaml"))
 
 
 def test_broken_yaml_is_refused_with_its_place() -> None:

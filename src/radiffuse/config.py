@@ -7,11 +7,21 @@ and the resolved document is stored beside whatever it made.
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from radiffuse.data.labels import PATHOLOGIES
 from radiffuse.errors import ConfigError
 
 PRESETS = resources.files("radiffuse") / "presets"
@@ -19,10 +29,32 @@ PRESETS = resources.files("radiffuse") / "presets"
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-class Settings(BaseModel):
-    """Frozen, and closed to unknown keys."""
+MAX_SEED = 2**63 - 1
+"""What torch, numpy and JSON readers take alike."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class Settings(BaseModel):
+    """Frozen, closed to unknown keys, and its numbers finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # Pydantic takes true for 1; YAML reads yes, on and off as booleans, too.
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and kind is not bool and bool not in get_args(kind):
+            raise ValueError("Input should be no boolean")
+        return value
+
+
+def _known_pathology(name: str) -> str:
+    if name not in PATHOLOGIES:
+        raise ValueError(f"Input should be one of {', '.join(PATHOLOGIES)}")
+    return name
+
+
+Pathology = Annotated[str, AfterValidator(_known_pathology)]
 
 
 class SplitFractions(Settings):
@@ -46,7 +78,7 @@ class IngestSettings(Settings):
     image_size_px: int = Field(512, ge=32, le=2048, multiple_of=8, description="Side of the stored square, pixels.")
     view_positions: tuple[Literal["AP", "PA"], ...] = Field(("AP", "PA"), min_length=1, description="Frontal kinds.")
     max_images: int | None = Field(None, ge=1, description="Images drawn at random by seed; None takes all.")
-    seed: int = Field(0, ge=0, description="Draws the images, the few-shot set and the split.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Draws the images, the few-shot set and the split.")
     splits: SplitFractions = SplitFractions()
     few_shot_per_class: int = Field(5, ge=0, description="Images with no finding, and as many with only effusion.")
     split_source: Literal["fractions", "published"] = Field(
@@ -92,7 +124,7 @@ class TrainSettings(Settings):
     precision: Literal["fp32", "bf16"] = Field("bf16", description="Autocast; master weights stay fp32.")
     gradient_checkpointing: bool = Field(False, description="Trade a second forward pass for memory.")
     nproc_per_node: int = Field(1, ge=1, description="Processes torchrun starts on this node, one per GPU.")
-    seed: int = Field(0, ge=0, description="Data order, noise, timesteps and dropout.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Data order, noise, timesteps and dropout.")
     checkpoint_every_steps: int = Field(500, ge=1, description="Optimizer steps between checkpoints.")
     checkpoints_kept: int = Field(2, ge=1, description="Newest complete checkpoints that pruning leaves.")
     log_every_steps: int = Field(10, ge=1, description="Optimizer steps between log lines and metric updates.")
@@ -104,7 +136,9 @@ class SamplePrompt(Settings):
     """A prompt, and what an image drawn from it should show."""
 
     prompt: str = Field(max_length=1000, description="At most 1,000 characters; the encoder cuts it further.")
-    pathologies: tuple[str, ...] = Field((), description="CheXpert names, such as 'Pleural Effusion'; empty: none.")
+    pathologies: tuple[Pathology, ...] = Field(
+        (), description="CheXpert names, such as 'Pleural Effusion'; empty: none."
+    )
 
 
 class SampleSettings(Settings):
@@ -128,7 +162,7 @@ class SampleSettings(Settings):
     batch_size: int = Field(8, ge=1, description="Images per U-Net call, before guidance doubles it.")
     precision: Literal["fp32", "bf16"] = Field("bf16", description="Of the text encoder and the U-Net.")
     nproc_per_node: int = Field(1, ge=1, description="Processes that share the prompts, one per GPU.")
-    seed: int = Field(0, ge=0, description="With the sample's number it alone decides an image's noise.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="With the sample's number it alone decides an image's noise.")
 
 
 class EvaluateSettings(Settings):
@@ -137,10 +171,12 @@ class EvaluateSettings(Settings):
     classifier_epochs: int = Field(8, ge=1, description="Passes over the validation split.")
     classifier_batch_size: int = Field(32, ge=1, description="Images per optimizer step.")
     classifier_learning_rate: float = Field(3e-3, gt=0, description="Peak of a one-cycle schedule.")
-    pathology: str = Field("Pleural Effusion", description="CheXpert name of what the classifier recognises.")
+    pathology: Pathology = Field("Pleural Effusion", description="CheXpert name of what the classifier recognises.")
     vae_images: int = Field(100, ge=1, description="Held-out images whose reconstruction is measured.")
     samples_per_prompt_shown: int = Field(6, ge=1, description="Pictures per prompt in the report.")
-    seed: int = Field(0, ge=0, description="Of the classifier's weights and order, and of bootstrap intervals.")
+    seed: int = Field(
+        0, ge=0, le=MAX_SEED, description="Of the classifier's weights and order, and of bootstrap intervals."
+    )
 
 
 class RunConfig(Settings):
@@ -202,13 +238,33 @@ def _find(source: str, presets: Traversable) -> tuple[str, str]:
     except OSError as error:
         names = ", ".join(documents_in(presets))
         raise ConfigError(f"no configuration {source!r}: {error.strerror}; presets are {names}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{source} is no UTF-8 text at byte {error.start}; a configuration is a YAML file") from error
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML as it is meant: a key that is given twice in one section is a mistake, not an override."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in keys:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+            keys.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _load_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, _UniqueKeys)  # a SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+    document = _load_yaml(text, where)
     if not isinstance(document, dict):
         raise ConfigError(f"{where} must hold settings by section, not {type(document).__name__}")
     return document
@@ -223,7 +279,7 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
         document = document.setdefault(section, {})
         if not isinstance(document, dict):
             raise ConfigError(f"--set {path}: {section} is a value, not a section")
-    document[field] = _parse_number(yaml.safe_load(value))
+    document[field] = _parse_number(_load_yaml(value, f"--set {path.strip()}"))
 
 
 def _parse_number(value: Any) -> Any:
