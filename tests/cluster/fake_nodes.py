@@ -44,10 +44,7 @@ class GpuNodes:
         rights = [self._read("rbac/role.yaml"), self._read("rbac/role_binding.yaml")]
         account = {"apiVersion": "v1", "kind": "ServiceAccount"}
         self._plane.apply(*crds, *rights, account | {"metadata": {"name": ACCOUNT, "namespace": "kube-system"}})
-        names = [crd["metadata"]["name"] for crd in crds]
-        self._plane.kubectl(
-            "wait", "--for=condition=Established", "--timeout=120s", *(f"crd/{name}" for name in names), seconds=150
-        )
+        self._plane.wait_for_kinds(*crds)
         stages = yaml.safe_load(STAGES.read_text(encoding="utf-8"))["items"]
         self._plane.apply(*(self._read(path) for path in NODE_STAGES), *stages)
         self._server = self._plane.new_server("kwok", self._command())

@@ -15,7 +15,7 @@ from typing import Any, Self
 from tests.cluster.build import executable
 from tests.cluster.certificates import Authority, write_kubeconfig
 from tests.cluster.isolation import ADDRESS
-from tests.cluster.processes import Server, run
+from tests.cluster.processes import Server, run, wait_until
 from tests.cluster.training_operator import TrainingOperator, custom_resources
 
 logger = logging.getLogger(__name__)
@@ -78,6 +78,7 @@ class ControlPlane:
         for controller in self._controllers:
             controller.start()
         self.apply(*resources)
+        self.wait_for_kinds(*resources)
         self._operator = TrainingOperator(self, self._init_image)
         self._operator.start()
         logger.info("cluster control_plane_seconds=%.1f", time.monotonic() - start)
@@ -102,8 +103,18 @@ class ControlPlane:
 
     def apply(self, *objects: dict[str, Any]) -> None:
         """Apply objects on the server's side; raises CommandError with the API's words."""
-        documents = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+        # One by one: for a List kubectl fetches the schemas of all kinds, which take the API server seconds to make.
+        documents = "\n---\n".join(json.dumps(each) for each in objects)
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=documents, seconds=START_SECONDS)
+
+    def wait_for_kinds(self, *objects: dict[str, Any]) -> None:
+        """Wait until the API tells clients of every kind that these objects define, which is later than Established."""
+        names = {each["metadata"]["name"] for each in objects if each["kind"] == "CustomResourceDefinition"}
+
+        def unknown() -> set[str]:
+            return names - set(self.kubectl("api-resources", "-o", "name", seconds=START_SECONDS).split())
+
+        wait_until(lambda: not unknown(), START_SECONDS, f"the API knows {', '.join(sorted(names))}")
 
     def get(self, *arguments: str) -> dict[str, Any]:
         """What `kubectl get` finds; raises CommandError."""
