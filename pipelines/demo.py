@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.local import StepClock, as_local, exit_on_sigterm, run_pipeline, run_step
+from pipelines.local import StepClock, as_local, run_pipeline, run_step
 from radiffuse.config import load_config
 from radiffuse.embedded_store import EmbeddedStore
 from radiffuse.errors import ConfigError, RadiffuseError
 from radiffuse.manifest import load_manifest
+from radiffuse.sigterm import exit_on_sigterm
 from radiffuse.storage import Store
 
 EXPECTED_SECONDS = {

@@ -133,6 +133,30 @@ def test_an_unset_store_exits_with_2_and_names_the_variable(
     assert "MINIO_ENDPOINT" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("", r"--out /.* is a folder; it must name a file"),
+        ("file/below/out.json", r"--out .*out.json cannot be written: .*/file is not a folder"),
+        ("/dev/full", "--out /dev/full is a pipe or a device; it must name a file"),
+    ],
+    ids=["a-folder", "below-a-file", "a-device"],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, out: str, message: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.delenv("MINIO_ENDPOINT", raising=False)  # that it is missing would be found next
+    assert run(monkeypatch, "stage", "tiny", "--out", str(tmp_path / out)) == 2
+    assert re.search(f"^error: {message}", capsys.readouterr().err)
+
+
+def test_every_file_that_a_verb_writes_is_checked_first() -> None:
+    options = [option for verb in VERBS.values() for option in verb.params if option.name in ("out", "html", "metrics")]
+    unchecked = [option for option in options if option.callback is None and "Folder" not in option.help]
+    assert unchecked == []
+
+
 def test_a_malformed_executor_input_is_refused_before_any_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -194,3 +218,12 @@ def test_output_that_nobody_reads_ends_the_command_without_a_traceback() -> None
     command = f"'{sys.executable}' -m radiffuse.cli config demo | true"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
     assert "Traceback" not in done.stderr
+
+
+def test_output_that_does_not_fit_is_one_error() -> None:
+    command = f"'{sys.executable}' -m radiffuse.cli config demo > /dev/full"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: cannot write: no space is left; free some, or write elsewhere\n",
+    )

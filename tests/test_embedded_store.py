@@ -147,3 +147,9 @@ def test_serving_fails_when_the_server_ends_by_itself(serving: subprocess.Popen[
     assert serving.wait(20) == 1
     assert serving.stderr is not None
     assert re.search(rb"error: the embedded store ended by itself; see .*weed.log", serving.stderr.read())
+
+
+def test_a_file_cannot_hold_a_store(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"/file cannot hold a store: File exists; choose a folder"):
+        EmbeddedStore(tmp_path / "file").__enter__()

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from radiffuse.errors import StorageError
+from radiffuse.errors import ConfigError, StorageError
 from radiffuse.local_files import (
     VerifiedFiles,
     atomic_file,
     cache_dir,
     folder_lock,
     require_free_space,
+    require_writable,
     sha256_of_file,
+    write_text,
 )
 
 
@@ -38,7 +40,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_one_error_that_names_the_folder(small_disk: Path) -> None:
     with (
-        pytest.raises(StorageError, match=f"no space left in {small_disk} while writing file; free some, or set RADIF"),
+        pytest.raises(StorageError, match=f"no space left in {small_disk} while writing file; free some, or choose"),
         atomic_file(small_disk / "file") as file,
     ):
         file.write(bytes(2 * 2**20))
@@ -102,3 +104,25 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     assert cache_dir() == tmp_path
     monkeypatch.delenv("RADIFFUSE_CACHE")
     assert cache_dir() == Path.home() / ".cache" / "radiffuse"
+
+
+def test_a_place_where_nobody_may_write_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    folder.chmod(0o555)
+    if os.access(folder, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    with pytest.raises(ConfigError, match=rf"--out .* cannot be written: {folder} is read-only for this user"):
+        require_writable(folder / "new" / "out.json", "--out")
+
+
+def test_nothing_is_made_where_one_may_write(tmp_path: Path) -> None:
+    require_writable(tmp_path / "new" / "out.json", "--out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_text_is_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("file")
+    write_text(tmp_path / "link", "é")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "é"

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from radiffuse.errors import DataError
+from radiffuse.errors import DataError, StorageError
 from radiffuse.manifest import Manifest, StoredObject, digest_of, load_manifest
 
 MANIFEST = Manifest(
@@ -26,6 +26,21 @@ def test_a_manifest_of_another_kind_is_refused(tmp_path: Path) -> None:
     MANIFEST.save(tmp_path / "dataset.json")
     with pytest.raises(DataError, match=r"dataset\.json is the manifest of a dataset; this step needs a model"):
         load_manifest(tmp_path / "dataset.json", "model")
+
+
+def test_kinds_that_are_many_have_no_article(tmp_path: Path) -> None:
+    MANIFEST.model_copy(update={"kind": "latents"}).save(tmp_path / "latents.json")
+    with pytest.raises(DataError, match=r"latents\.json is the manifest of latents; this step needs samples$"):
+        load_manifest(tmp_path / "latents.json", "samples")
+
+
+def test_a_manifest_that_cannot_be_saved_leaves_the_one_before(tmp_path: Path, small_disk: Path) -> None:
+    MANIFEST.save(small_disk / "dataset.json")
+    (small_disk / "ballast").write_bytes(b"x" * (2**20 - 12288))
+    large = MANIFEST.model_copy(update={"settings": {"text": "x" * 2**15}})
+    with pytest.raises(StorageError, match=r"no space left in .* while writing dataset.json"):
+        large.save(small_disk / "dataset.json")
+    assert load_manifest(small_disk / "dataset.json") == MANIFEST
 
 
 def test_a_missing_manifest_is_named(tmp_path: Path) -> None:

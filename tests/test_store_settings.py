@@ -101,3 +101,21 @@ def test_a_certificate_that_is_not_there_is_refused(environment: pytest.MonkeyPa
     environment.setenv("MINIO_CA_CERT", "/no/ca.pem")
     with pytest.raises(ConfigError, match=r"MINIO_CA_CERT is /no/ca.pem, which is not a file"):
         StoreSettings.from_environment()
+
+
+@pytest.mark.parametrize("endpoint", ["store example:9000", "store.example:9000 admin", "https://"])
+def test_an_endpoint_that_is_no_host_is_refused(environment: pytest.MonkeyPatch, endpoint: str) -> None:
+    environment.setenv("MINIO_ENDPOINT", endpoint)
+    with pytest.raises(ConfigError, match=f"MINIO_ENDPOINT must be host:port, not '{endpoint}'"):
+        StoreSettings.from_environment()
+
+
+def test_a_key_that_is_no_text_is_refused_and_not_shown(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environment.setenv("MINIO_SECRET_KEY", b"sesame\xff".decode("utf-8", "surrogateescape"))
+    with pytest.raises(ConfigError, match=r"^MINIO_SECRET_KEY holds bytes that are no UTF-8 text; set it again$"):
+        StoreSettings.from_environment()
+    (tmp_path / "secret").write_bytes(b"sesame\xff")
+    environment.delenv("MINIO_SECRET_KEY")
+    environment.setenv("MINIO_SECRET_KEY_FILE", str(tmp_path / "secret"))
+    with pytest.raises(ConfigError, match=r"/secret, which MINIO_SECRET_KEY_FILE names, is no UTF-8 text$"):
+        StoreSettings.from_environment()

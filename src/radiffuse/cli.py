@@ -1,5 +1,6 @@
 """The `radiffuse` command: each verb parses, calls one function and prints. Heavy imports happen inside the verbs."""
 
+import errno
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ import typer
 from radiffuse import __version__
 from radiffuse.cli_job import app as job_app
 from radiffuse.errors import ConfigError, DataError, RadiffuseError
+from radiffuse.sigterm import exit_on_sigterm
 
 if TYPE_CHECKING:
     from radiffuse.manifest import Manifest
@@ -56,12 +58,24 @@ def _executor_input(text: str | None) -> str | None:
     return text
 
 
+def _writable(parameter: typer.CallbackParam, path: Path | None) -> Path | None:
+    """Refuse a place that cannot be written before any work is done."""
+    if path is not None:
+        from radiffuse.local_files import require_writable
+
+        require_writable(path, parameter.opts[0])
+    return path
+
+
 LayoutName = Annotated[Layout, typer.Argument(help="Published layout of the dataset.")]
 Config = Annotated[str, typer.Option("--config", "-c", help="Preset name, YAML file or JSON document.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="section.field=value, over the configuration.")]
-Out = Annotated[Path, typer.Option("--out", help="Where to write the manifest of the result.")]
+Out = Annotated[Path, typer.Option("--out", callback=_writable, help="Where to write the manifest of the result.")]
 OptionalOut = Annotated[
-    Path | None, typer.Option("--out", help="Where to write the manifest of the result; required without --part.")
+    Path | None,
+    typer.Option(
+        "--out", callback=_writable, help="Where to write the manifest of the result; required without --part."
+    ),
 ]
 PartOfWork = Annotated[
     str | None, typer.Option("--part", help="K/N: do this part alone; without --part the rest is done and completed.")
@@ -118,13 +132,14 @@ def _finish(manifest: "Manifest", out: Path, executor_input: str | None, as_json
 
 
 def _stored(uri: str, kind: str | None) -> "Manifest":
+    from radiffuse.manifest import with_article
     from radiffuse.storage import open_store
 
     manifest = open_store().find(uri.rstrip("/"))
     if manifest is None:
         raise DataError(f"nothing complete at {uri}; give the address that a step printed, without manifest.json")
     if kind not in (None, manifest.kind):
-        raise DataError(f"{uri} is a {manifest.kind}; this step needs a {kind}")
+        raise DataError(f"{uri} is {with_article(manifest.kind)}; this step needs {with_article(str(kind))}")
     return manifest
 
 
@@ -174,7 +189,9 @@ def simulate(
     layout: Annotated[Layout, typer.Option(help="Published layout to write.")] = Layout.chexpert,
     patients: Annotated[int, typer.Option(min=1, help="How many; each has one to several images.")] = 100,
     size_px: Annotated[int, typer.Option(min=32, max=2048, help="Side of the images, pixels.")] = 96,
-    seed: Annotated[int, typer.Option(min=0, help="With a patient's number it alone decides that patient.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="With a patient's number it alone decides that patient.")
+    ] = 0,
     processes: Annotated[int, typer.Option(min=0, help="0: one per core.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -308,7 +325,9 @@ def train(
     job: Annotated[
         str, typer.Option(help="'local' trains here; a job preset, YAML file or document trains on Kubernetes.")
     ] = "local",
-    summary: Annotated[Path | None, typer.Option(help="Also write what became of it here, as Markdown.")] = None,
+    summary: Annotated[
+        Path | None, typer.Option(callback=_writable, help="Also write what became of it here, as Markdown.")
+    ] = None,
     set_: Set = None,
     executor_input: ExecutorInput = None,
     as_json: Json = False,
@@ -365,8 +384,8 @@ def evaluate(
     config: Config,
     out: Out,
     external: Annotated[Path | None, typer.Option(help="Manifest of a second dataset, to judge the judge.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Also copy report.html here.")] = None,
-    metrics: Annotated[Path | None, typer.Option(help="Also copy report.json here.")] = None,
+    html: Annotated[Path | None, typer.Option(callback=_writable, help="Also copy report.html here.")] = None,
+    metrics: Annotated[Path | None, typer.Option(callback=_writable, help="Also copy report.json here.")] = None,
     set_: Set = None,
     executor_input: ExecutorInput = None,
     as_json: Json = False,
@@ -399,17 +418,17 @@ def finish(
     run: Annotated[str, typer.Argument(help="Identifier of the pipeline's run.")],
     status: Annotated[str | None, typer.Option(help="KFP's final status of the other steps, as JSON.")] = None,
     steps: Annotated[str | None, typer.Option(help="The steps' names in order, as a JSON list.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Also write the page here.")] = None,
+    out: Annotated[Path | None, typer.Option(callback=_writable, help="Also write the page here.")] = None,
     executor_input: ExecutorInput = None,
 ) -> None:
     """Say how a pipeline's run ended: what ran, what failed, what to do."""
     from radiffuse.executor import write_executor_output
     from radiffuse.finish import describe_end, read_steps
+    from radiffuse.local_files import write_text
 
     page = describe_end(run, status, read_steps(steps))
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page, encoding="utf-8")
+        write_text(out, page)
     if executor_input is not None:
         write_executor_output(executor_input, None)
     typer.echo(page, nl=False)
@@ -460,16 +479,25 @@ def store_init() -> None:
 def main() -> None:
     """Entry point: exit 0 done, 1 failed, 2 misused; one line per known error, a traceback only for our own faults."""
     try:
-        app()
+        with exit_on_sigterm():
+            app()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         sys.exit(1)
     except Exception as error:
         _note_failure(error)
-        if not isinstance(error, RadiffuseError):
+        is_disk_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if is_disk_full:
+            _discard_output()  # it may be what is full, and Python would try once more
+        elif not isinstance(error, RadiffuseError):
             raise
-        typer.echo(f"error: {error}", err=True)
+        cause = "cannot write: no space is left; free some, or write elsewhere" if is_disk_full else error
+        typer.echo(f"error: {cause}", err=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _note_failure(error: Exception) -> None:

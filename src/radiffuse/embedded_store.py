@@ -70,7 +70,8 @@ class EmbeddedStore:
     """`weed mini` on 127.0.0.1 while the context lasts, with all buckets created.
 
     Data, credentials and, where they are still free, ports stay in `directory` from one start to the next. Port 0
-    means any free port. Entering raises StorageError when the folder is in use or the server does not come up.
+    means any free port. Entering raises StorageError when the folder is in use or the server does not come up,
+    ConfigError when it is no folder to write to.
     """
 
     def __init__(self, directory: Path, port: int = 0) -> None:
@@ -100,8 +101,13 @@ class EmbeddedStore:
         }
 
     def __enter__(self) -> Self:
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = self._claim_directory()
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = self._claim_directory()
+        except OSError as error:
+            raise ConfigError(
+                f"{self._directory} cannot hold a store: {error.strerror}; choose a folder that this user may write to"
+            ) from error
         try:
             self._start()
         except BaseException:

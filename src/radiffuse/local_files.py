@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from radiffuse.errors import StorageError
+from radiffuse.errors import ConfigError, StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,27 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         raise _cannot_write(path, error) from error
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a small text, whole or not at all, where a link leads too; raises StorageError as `atomic_file` does."""
+    with atomic_file(path.resolve()) as file:
+        file.write(text.encode())
+
+
+def require_writable(path: Path, option: str) -> None:
+    """Raise ConfigError that names the option when no file can be written at this path; writes nothing itself."""
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a pipe or a device"
+        raise ConfigError(f"{option} {path} is {kind}; it must name a file")
+    folder = next(parent for parent in path.absolute().parents if parent.exists() or parent.is_symlink())
+    if not folder.is_dir():
+        raise ConfigError(f"{option} {path} cannot be written: {folder} is not a folder")
+    blocked = path if path.exists() and not os.access(path, os.W_OK) else folder
+    if not os.access(blocked, os.W_OK):
+        raise ConfigError(
+            f"{option} {path} cannot be written: {blocked} is read-only for this user; choose another place"
+        )
+
+
 def require_free_space(directory: Path, size_bytes: int) -> None:
     """Raise StorageError when the file system of an existing `directory` has less than `size_bytes` free."""
     free = shutil.disk_usage(directory).free
@@ -95,7 +116,7 @@ def _cannot_write(path: Path, error: OSError) -> StorageError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(
             f"no space left in {path.parent} while writing {path.name};"
-            " free some, or set RADIFFUSE_CACHE to a folder on a larger disk"
+            " free some, or choose a folder on a larger disk (RADIFFUSE_CACHE says where fetched data goes)"
         )
     return StorageError(f"cannot write {path}: {error.strerror}; choose a folder that this user may write to")
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from radiffuse import __version__
 from radiffuse.errors import DataError
+from radiffuse.local_files import write_text
 
 MANIFEST_NAME = "manifest.json"
 
@@ -54,9 +55,8 @@ class Manifest(BaseModel):
         )
 
     def save(self, path: Path) -> None:
-        """Write it as JSON where the next step will read it."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        """Write it as JSON where the next step will read it, whole or not at all; raises StorageError."""
+        write_text(path, self.model_dump_json(indent=2) + "\n")
 
 
 def load_manifest(path: Path, kind: Kind | None = None) -> Manifest:
@@ -68,8 +68,15 @@ def load_manifest(path: Path, kind: Kind | None = None) -> Manifest:
     except ValidationError as error:
         raise DataError(f"{path} is not a manifest: {error.errors()[0]['msg']}") from error
     if kind is not None and manifest.kind != kind:
-        raise DataError(f"{path} is the manifest of a {manifest.kind}; this step needs a {kind}")
+        raise DataError(
+            f"{path} is the manifest of {with_article(manifest.kind)}; this step needs {with_article(kind)}"
+        )
     return manifest
+
+
+def with_article(kind: str) -> str:
+    """A kind of output as one says it: "a dataset", but "latents" and "samples"."""
+    return kind if kind.endswith("s") else f"a {kind}"
 
 
 def digest_of(**parts: Any) -> str:

@@ -53,6 +53,11 @@ def _read(name: str) -> str | None:
             value = Path(file).read_text(encoding="utf-8").strip()
         except OSError as error:
             raise ConfigError(f"cannot read {file}, which {name}_FILE names: {error.strerror}") from error
+        except UnicodeDecodeError:
+            raise ConfigError(f"{file}, which {name}_FILE names, is no UTF-8 text") from None
+    if any(0xDC80 <= ord(character) <= 0xDCFF for character in value):
+        # So Python carries bytes that are no UTF-8, and no request could be signed with them.
+        raise ConfigError(f"{name} holds bytes that are no UTF-8 text; set it again")
     return value if value else None
 
 
@@ -83,6 +88,8 @@ def _split_scheme(endpoint: str, secure: bool | None) -> tuple[str, bool]:
     if scheme not in ("http", "https") or (secure is not None and secure != (scheme == "https")):
         raise ConfigError(f"MINIO_ENDPOINT {endpoint!r} and MINIO_SECURE={secure} do not fit together; give host:port")
     host = host.rstrip("/")
+    if not host or any(character.isspace() for character in host):
+        raise ConfigError(f"MINIO_ENDPOINT must be host:port, not {endpoint!r}")
     if "/" in host:
         raise ConfigError(f"MINIO_ENDPOINT must be host:port without a path, not {endpoint!r}")
     return host, scheme == "https"

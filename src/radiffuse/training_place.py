@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from radiffuse.config import TrainSettings
 from radiffuse.errors import ConfigError
+from radiffuse.local_files import write_text
 from radiffuse.manifest import Manifest
 from radiffuse.train_plan import plan_training
 
@@ -57,6 +58,5 @@ def _train_here(
         raise
     finally:
         if summary is not None:
-            summary.parent.mkdir(parents=True, exist_ok=True)
             where = f"On this machine, in {settings.nproc_per_node} processes."
-            summary.write_text(f"# Training run {run_name}\n\n{where}\n\n{conclusion}\n", encoding="utf-8")
+            write_text(summary, f"# Training run {run_name}\n\n{where}\n\n{conclusion}\n")

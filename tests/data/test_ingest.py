@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from radiffuse.config import IngestSettings, SplitFractions
-from radiffuse.data.draw import draw_order
 from radiffuse.data.ingest import describe_dataset, ingest_dataset
 from radiffuse.data.inspect import inspect_source
 from radiffuse.data.plan import plan_ingest
@@ -338,17 +337,12 @@ def test_a_published_split_that_shares_patients_is_refused(store, tmp_path, name
         ingest(store, root, name, "mimic", split_source="published")
 
 
-def start_ingest_that_waits_midway(tmp_path, name, environment):
-    """A subprocess that has written shards and now waits for an image which never comes."""
-    rows = cohort(40, 40)
-    root = write_chexpert(tmp_path, rows)
-    paths = [row[0].partition("/")[2] for row in rows]
-    last = root / paths[draw_order(0, paths)[-1]]
-    last.unlink()
-    os.mkfifo(last)
+def start_ingest_and_stop_it_midway(tmp_path, name, environment):
+    """A subprocess that has written some of its eighty shards and was stopped."""
+    root = write_chexpert(tmp_path, cohort(40, 40))
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    config = json.dumps({"name": name, "ingest": {"image_size_px": 32, "images_per_shard": 16}})
+    config = json.dumps({"name": name, "ingest": {"image_size_px": 32, "images_per_shard": 1}})
     command = [sys.executable, "-m", "radiffuse.cli", "ingest", "chexpert", "--source", str(root), "--config", config]
     process = subprocess.Popen(
         [*command, "--out", str(tmp_path / "dataset.json")],
@@ -359,19 +353,26 @@ def start_ingest_that_waits_midway(tmp_path, name, environment):
     while not list(scratch.glob("radiffuse-ingest-*/shard-00002.arrow")):
         assert process.poll() is None, "ingest ended before it was interrupted"
         assert time.monotonic() < deadline, "ingest wrote no shard within 60 s"
-        time.sleep(0.02)
-    return process, last
+        time.sleep(0.005)
+    process.send_signal(signal.SIGSTOP)
+    return process, scratch
 
 
 def test_an_ingest_that_was_killed_leaves_nothing_that_looks_complete(store, tmp_path, store_environment):
-    process, last = start_ingest_that_waits_midway(tmp_path, "killed", store_environment)
+    process, _ = start_ingest_and_stop_it_midway(tmp_path, "killed", store_environment)
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=30)
     assert not (tmp_path / "dataset.json").exists()
     assert [uri for uri in store.list("s3://datasets/killed-chexpert") if uri.endswith("manifest.json")] == []
-    last.unlink()
-    last.write_bytes(encode(chest()))
-    settings = IngestSettings(image_size_px=32, images_per_shard=16)
+    settings = IngestSettings(image_size_px=32, images_per_shard=1)
     manifest = ingest_dataset(store, "chexpert", Path(tmp_path), settings, "killed-chexpert", processes=1)
     assert store.find(manifest.uri) == manifest
     assert len(open_dataset(store, manifest)) == 80
+
+
+def test_an_ingest_that_is_told_to_stop_leaves_no_temporary_files(tmp_path, store_environment):
+    process, scratch = start_ingest_and_stop_it_midway(tmp_path, "stopped", store_environment)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    assert list(scratch.glob("radiffuse-*")) == []

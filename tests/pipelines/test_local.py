@@ -115,7 +115,7 @@ def test_a_signal_stops_the_running_step_in_order_and_leaves_no_orphan(
         "import signal, sys\n"
         # A shell lets what it starts in the background ignore SIGINT; the tests may run there.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from pipelines.local import StepClock, exit_on_sigterm, run_step\n"
+        "from pipelines.local import StepClock, run_step\nfrom radiffuse.sigterm import exit_on_sigterm\n"
         "try:\n"
         f"    with exit_on_sigterm(): run_step('train', [sys.executable, '-c', {step!r}], {{}}, StepClock({{}}))\n"
         "except KeyboardInterrupt: sys.exit(130)\n"
