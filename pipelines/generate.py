@@ -121,11 +121,7 @@ def _type(spec: Any) -> str:
 def _as_text(argument: str) -> str:
     if argument == "{{$}}":
         return "EXECUTOR_INPUT"
-    text = PLACEHOLDER.sub(lambda match: match[1].upper(), argument)
-    if text.startswith('{"IfPresent"'):
-        option, value = re.findall(r'"Then": \["([^"]+)", "([^"]+)"\]', text)[0]
-        return f"[{option} {value}]"
-    return text
+    return PLACEHOLDER.sub(lambda match: match[1].upper(), argument)
 
 
 def check(files: Iterator[tuple[Path, str]]) -> str:
