@@ -4,6 +4,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -136,6 +138,26 @@ def test_a_metrics_port_that_is_taken_is_named(run: Run, store: Store) -> None:
     ending = run("s3://checkpoints/x/plan.json", metrics_port=int(store.settings.endpoint.rpartition(":")[2]))
     assert ending.outcome is Outcome.WRONG_INPUT
     assert "cannot be served" in ending.reason
+
+
+def test_a_worker_does_without_torch() -> None:
+    script = "import sys, radiffuse.worker; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
+
+
+def test_the_verb_exits_with_the_outcome(
+    store: Store, tmp_path: Path, store_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, port = light_plan(), free_ports(2)
+    store.commit(Manifest(kind="model", name=plan.name, uri=plan.uri, digest=plan.digest))
+    for name, value in {"NNODES": 1, "NPROC_PER_NODE": 1, "NODE_RANK": 0, "MASTER_PORT": port}.items():
+        monkeypatch.setenv(f"PET_{name}", str(value))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    verb = [sys.executable, "-m", "radiffuse.cli", "worker", "--termination-log", str(tmp_path / "log")]
+    verb += ["--metrics-port", str(port + 1), "--plan"]
+    assert subprocess.run([*verb, submit(store, plan)], timeout=300).returncode == Outcome.DONE
+    store.put_bytes("s3://checkpoints/no-plan/plan.json", b"{}")
+    assert subprocess.run([*verb, "s3://checkpoints/no-plan/plan.json"], timeout=300).returncode == Outcome.WRONG_INPUT
 
 
 def test_what_a_lost_start_left_is_cleared_away(tmp_path: Path, run: Run) -> None:

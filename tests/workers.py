@@ -53,7 +53,7 @@ class Pod:
             lines = response.read().decode().splitlines()
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
 
-    def wait(self, timeout_seconds: float = 300) -> int:
+    def wait(self, timeout_seconds: float = 900) -> int:
         """Its exit code."""
         try:
             return self.process.wait(timeout_seconds)
@@ -127,7 +127,7 @@ class Gang:
                 os.killpg(pod.process.pid, signal.SIGKILL)  # the ranks end with their parents
                 pod.process.wait()
 
-    def wait(self, timeout_seconds: float = 300) -> list[int]:
+    def wait(self, timeout_seconds: float = 900) -> list[int]:
         """Exit codes by node."""
         return [pod.wait(timeout_seconds) for pod in self.pods]
 
@@ -147,7 +147,7 @@ def free_ports(count: int) -> int:
         return port
 
 
-def wait_until(condition: Callable[[], bool], state: Callable[[], str], deadline_seconds: float = 300) -> None:
+def wait_until(condition: Callable[[], bool], state: Callable[[], str], deadline_seconds: float = 900) -> None:
     """Return when the condition holds."""
     deadline = time.monotonic() + deadline_seconds
     while not condition():

@@ -129,7 +129,7 @@ class Lead:
         self._gone: set[int] = set()
         self._has_begun = False
         self._trouble: str | None = None
-        self._on_trouble: OnTrouble = lambda reason: None
+        self._on_trouble: OnTrouble = _ignore
         threading.Thread(target=self._accept, name="gang", daemon=True).start()
 
     def begin(self, count_start: CountStart, timeout_seconds: float) -> int:
@@ -152,6 +152,7 @@ class Lead:
 
     def conclude(self, cause: ErrorRecord | None, decide: Decide) -> Verdict:
         """The first cause on any node is what the run ended of."""
+        self._on_trouble = _ignore
         if cause is not None:
             self._report(cause["message"])
             with self._changed:
@@ -240,7 +241,7 @@ class Follower:
         self._topology = topology
         self._verdict: Verdict | None = None
         self._has_ended = threading.Event()
-        self._on_trouble: OnTrouble = lambda reason: None
+        self._on_trouble: OnTrouble = _ignore
         self._line: Line
 
     def begin(self, count_start: CountStart, timeout_seconds: float) -> int:
@@ -265,6 +266,7 @@ class Follower:
 
     def conclude(self, cause: ErrorRecord | None, decide: Decide) -> Verdict:
         """Node 0's verdict; without node 0 its own, which finds a result in the store as well as node 0 would."""
+        self._on_trouble = _ignore
         self._line.send(ended=cause)
         self._has_ended.wait(VERDICT_SECONDS)
         self._line.close()
@@ -282,6 +284,10 @@ class Follower:
             self._on_trouble(message["trouble"])
         self._has_ended.set()
         self._on_trouble(trouble)
+
+
+def _ignore(trouble: str) -> None:
+    """Before the ranks run and once they have ended."""
 
 
 def _lost(node: int) -> ErrorRecord:

@@ -40,7 +40,7 @@ class Agent:
         self._error_dir, self._grace_seconds = error_dir, grace_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._signals: list[signal.Signals] = []
-        self._killed: ErrorRecord | None = None
+        self._ended: ErrorRecord | None = None
 
     @property
     def pid(self) -> int | None:
@@ -52,10 +52,8 @@ class Agent:
         with on_stop(self.stop):
             # Its own session: Ctrl-C reaches the launcher alone, which passes it on as SIGTERM, and the ranks save.
             self._process = subprocess.Popen(self._command, env=self._environment, start_new_session=True)
-            if self._signals:
+            if self._signals or self._ended is not None:
                 self._process.terminate()
-            if self._killed is not None:
-                self._process.kill()
             code = self._process.wait()
         return None if code == 0 else self._cause(code)
 
@@ -71,6 +69,14 @@ class Agent:
             late = TrainingError(f"the ranks had not ended {self._grace_seconds:g} s after {number.name}; allow more")
             self.kill_after(self._grace_seconds, late)
 
+    def end_soon(self, seconds: float, error: Exception) -> None:
+        """Tell the ranks to end, since others did for the reason that the error says, and kill those that hang."""
+        if self._ended is None:
+            self._ended = record_of(error)
+            if self._process is not None:
+                self._process.terminate()
+            self.kill_after(seconds, error)
+
     def kill_after(self, seconds: float, error: Exception) -> None:
         """End all processes below this one unless they have ended by then; the error says why."""
         timer = threading.Timer(seconds, self._kill, (error,))
@@ -79,19 +85,20 @@ class Agent:
 
     def _kill(self, error: Exception) -> None:
         if self._process is None or self._process.returncode is None:
-            self._killed = record_of(error)
             logger.error("killing what still runs: %s", error)
+            self._ended = record_of(error) if self._ended is None else self._ended
             kill_descendants()
 
     def _cause(self, code: int) -> ErrorRecord:
         records = read_records(self._error_dir)
-        if self._killed is not None:  # what the killed left is no cause
-            records = [self._killed, *(record for record in records if record["seconds"] < self._killed["seconds"])]
+        if self._ended is not None:  # what ranks say after they were ended is no cause
+            records = [self._ended, *(record for record in records if record["seconds"] < self._ended["seconds"])]
+        if self._signals:  # then an echo is no reason: while ranks start, those that are ended leave the others alone
+            name = self._signals[0].name
+            late = Preempted(f"stopped by {name}; what is finished is in the store, run again to go on")
+            records.append(record_of(late))
         if (cause := first_cause(records)) is not None:
             return cause
-        if self._signals:
-            name = self._signals[0].name
-            return record_of(Preempted(f"stopped by {name}; what is finished is in the store, run again to go on"))
         return record_of(
             TrainingError(f"torchrun ended with exit code {code} and no rank said why; look at the log above")
         )

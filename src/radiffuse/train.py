@@ -92,13 +92,10 @@ def train(plan: TrainPlan, store: "Store", data_folder: Path, model_folder: Path
     """
     settings, method = plan.settings, METHODS[plan.settings.method]
     accelerator = make_accelerator(settings)
+    control = make_control_group(accelerator)
     metrics = TrainingMetrics(CollectorRegistry(), accelerator.process_index)
     kept = settings.checkpoints_kept
-    with (
-        noting_sigterm() as signals,  # from here on; while processes still look for each other SIGTERM ends them
-        Checkpoints(store, plan.checkpoints_uri, plan.name, plan.digest, kept, metrics.run) as checkpoints,
-    ):
-        control = make_control_group(accelerator)
+    with Checkpoints(store, plan.checkpoints_uri, plan.name, plan.digest, kept, metrics.run) as checkpoints:
         batch_plan = plan_batches(settings.total_batch_size, settings.train_batch_size, accelerator.num_processes)
         models = load_models(model_folder, method.PARTS)
         move(models, accelerator.device)
@@ -122,12 +119,13 @@ def train(plan: TrainPlan, store: "Store", data_folder: Path, model_folder: Path
         )
         load = batch_loader(plan, batch_plan, accelerator.process_index, data_folder, model_folder)
         places = batch_plan.places(range(global_step, settings.max_train_steps))
-        run_steps(run, prefetch(load, places, settings.dataloader_workers), signals)
-        checkpoints.wait()
-        if accelerator.is_main_process:
-            with trained.averaged():
-                export_model(store, plan, models, method.TRAINED, model_folder, history)
-        wait_for_all(control)
+        with noting_sigterm() as signals:  # from here on; before there is nothing to save, and SIGTERM ends at once
+            run_steps(run, prefetch(load, places, settings.dataloader_workers), signals)
+            checkpoints.wait()
+            if accelerator.is_main_process:
+                with trained.averaged():
+                    export_model(store, plan, models, method.TRAINED, model_folder, history)
+            wait_for_all(control)
 
 
 def run_steps(run: Run, batches: Iterator[Batch], signals: list[int]) -> None:

@@ -32,8 +32,8 @@ from radiffuse.train_plan import TrainPlan, plan_batches
 
 logger = logging.getLogger(__name__)
 
-TROUBLE_SECONDS = 10.0
-"""How long ranks may go on when those of another node have failed: a step or a checkpoint needs all of them."""
+TROUBLE_SECONDS = 4.0
+"""How long ranks may take to end when those of another node have: a step or a checkpoint needs all of them."""
 LAST_WORDS_SECONDS = 3.0
 """For what is written at the end: a store that is down must not keep a pod from ending."""
 TERMINAL_WORDS_SECONDS = 15.0
@@ -219,7 +219,7 @@ def _end_at_once(number: signal.Signals) -> NoReturn:
 
 def _end_soon(agent: Agent, trouble: str) -> None:
     logger.warning("trouble=%s", trouble)
-    agent.kill_after(TROUBLE_SECONDS, RuntimeError(f"ended since {trouble}"))
+    agent.end_soon(TROUBLE_SECONDS, RuntimeError(f"ended since {trouble}"))
 
 
 def _tell(termination_log: Path, ending: Ending) -> None:
