@@ -22,6 +22,7 @@ from radiffuse.cluster.kinds import (
     Object,
 )
 from radiffuse.cluster.pods import PodState, read_pods
+from radiffuse.cluster.sections import Deadlines
 from radiffuse.cluster.state import JobState, observe
 from radiffuse.cluster.stopping import is_queued, stop
 from radiffuse.cluster.submit import RUNTIMES
@@ -63,7 +64,7 @@ def watching(client: ClusterClient, namespace: str, name: str) -> Iterator[JobWa
     progress = HeartbeatReader(store, uri, batch)
     if store is not None:
         progress.read()
-    with JobWatcher(client, kind, namespace, name, progress) as watcher:
+    with JobWatcher(client, kind, namespace, name, progress, Deadlines().heartbeat_seconds) as watcher:
         watcher.wait_until_known()
         yield watcher
 

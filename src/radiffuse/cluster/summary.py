@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 
 from radiffuse.cluster.state import Phase
@@ -41,7 +42,7 @@ def to_markdown(timeline: Timeline, uri: str, conclusion: str) -> str:
 
 def _phases(timeline: Timeline) -> str:
     rows = []
-    for moment, following in zip(timeline.phases, [*timeline.phases[1:], None], strict=True):
+    for moment, following in zip_longest(timeline.phases, timeline.phases[1:]):
         lasted = duration(following.unix_seconds - moment.unix_seconds) if following is not None else ""
         rows.append((_clock(moment.unix_seconds), moment.what, lasted, moment.why))
     return _table("Phases", ("from (UTC)", "phase", "lasted", "last reason"), rows)
