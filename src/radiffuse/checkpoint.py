@@ -68,7 +68,8 @@ class Trained:
         weights, moments = load_file(folder / WEIGHTS), load_file(folder / OPTIMIZER)
         for name, parameter in self.parameters.items():
             parameter.copy_(weights[name])
-            state: dict[str, Tensor] = {moment: moments[f"{moment}.{name}"].to(parameter.device) for moment in MOMENTS}
+            # In the parameter's own memory layout: the fused optimizer walks through all of them alike.
+            state = {moment: torch.empty_like(parameter).copy_(moments[f"{moment}.{name}"]) for moment in MOMENTS}
             state["step"] = torch.tensor(float(global_step), device=parameter.device)
             self.optimizer.state[parameter] = state
         if self.ema is not None:
