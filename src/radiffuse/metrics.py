@@ -6,13 +6,15 @@ them all, with its own. Rank 0 speaks for the run; two families only are labelle
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, start_http_server
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 from urllib3 import BaseHTTPResponse, PoolManager
 
@@ -196,6 +198,18 @@ class WorkerMetrics:
             self._endings.labels(outcome.lower()).inc(count)
 
 
+class _RankFiles(Collector):
+    """What ranks have written; a rank that dies while it opens its first file leaves it empty, which is no metric."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        files = [str(path) for path in self._folder.glob("*.db") if path.stat().st_size > 0]
+        merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        return merged
+
+
 @contextmanager
 def serving(folder: Path, port: int | None, registry: CollectorRegistry) -> Iterator[dict[str, str]]:
     """While it lasts, GET /metrics on every interface answers with the registry and what ranks write to the folder.
@@ -203,7 +217,7 @@ def serving(folder: Path, port: int | None, registry: CollectorRegistry) -> Iter
     Yields what the ranks' environment needs. Without a port nothing is served; raises ConfigError when it is taken.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]
+    registry.register(_RankFiles(folder))
     if port is None:
         yield {FOLDER_VARIABLE: str(folder)}
         return

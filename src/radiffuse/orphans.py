@@ -18,22 +18,25 @@ KILL_SECONDS = 5.0
 
 @contextlib.contextmanager
 def reaping_orphans(own_child: Callable[[], int | None]) -> Iterator[None]:
-    """Reap every child that ends but `own_child`, for which its own code waits; only the main thread may call it."""
+    """Reap every child that ends but `own_child`, for which its own code waits. Main thread only.
+
+    As long as that is None nothing is reaped: it may be about to get its number, and nobody leaves orphans before it.
+    """
     if sys.platform == "linux":  # the first process of a container is it anyway; elsewhere orphans would go to init
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
 
     def reap(number: int, frame: FrameType | None) -> None:
-        _reap(own_child())
+        if (pid := own_child()) is not None:
+            _reap(pid)
 
     previous = signal.signal(signal.SIGCHLD, reap)
     try:
         yield
     finally:
         signal.signal(signal.SIGCHLD, previous)
-        _reap(own_child())
 
 
-def _reap(own_child: int | None) -> None:
+def _reap(own_child: int) -> None:
     """All that have ended; behind `own_child` in the queue none is seen, and the next call finds it."""
     with contextlib.suppress(ChildProcessError):
         while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
