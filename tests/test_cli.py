@@ -11,6 +11,8 @@ import pytest
 import typer.main
 
 from radiffuse import __version__, cli
+from radiffuse.manifest import load_manifest
+from radiffuse.storage import Store
 from tests.data import layouts
 from tests.tiny import tiny_pipeline
 
@@ -212,6 +214,38 @@ def test_store_init_prints_nothing_where_all_buckets_are_there(
 ) -> None:
     assert run(monkeypatch, "store", "init") == 0
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.usefixtures("store_environment")
+def test_a_deleted_output_is_made_anew(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, store: Store
+) -> None:
+    stage = ("stage", str(tiny_pipeline(tmp_path / "deletable")), "--out", str(tmp_path / "model.json"))
+    assert run(monkeypatch, *stage) == 0
+    manifest = load_manifest(tmp_path / "model.json")
+    store.put_bytes(f"{manifest.uri}/{manifest.objects[0].name}", b"damaged")
+    capsys.readouterr()
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
+    assert run(monkeypatch, "store", "delete", manifest.uri) == 2
+    assert "--yes deletes them where nobody can be asked" in capsys.readouterr().err
+    assert run(monkeypatch, "store", "delete", f"{manifest.uri}/", "--yes") == 0
+    assert capsys.readouterr().out == f"deleted {manifest.uri} objects={len(manifest.objects) + 1}\n"
+    assert list(store.list(manifest.uri)) == []
+    assert run(monkeypatch, *stage) == 0
+    store.fetch(manifest, tmp_path / "intact")
+
+
+@pytest.mark.usefixtures("store_environment")
+def test_only_an_output_is_deleted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], store: Store
+) -> None:
+    store.put_bytes("s3://models/kept/0123456789abcdef/manifest.json", b"damaged")
+    assert run(monkeypatch, "store", "delete", "s3://models/kept", "--yes") == 1
+    assert "s3://models/kept is no output, but a folder with 1 objects" in capsys.readouterr().err
+    assert run(monkeypatch, "store", "delete", "s3://models/absent/0123456789abcdef", "--yes") == 1
+    assert "nothing to delete at s3://models/absent/0123456789abcdef" in capsys.readouterr().err
+    assert run(monkeypatch, "store", "delete", "s3://models/kept/0123456789abcdef", "--yes") == 0
+    assert list(store.list("s3://models/kept")) == []
 
 
 def test_output_that_nobody_reads_ends_the_command_without_a_traceback() -> None:

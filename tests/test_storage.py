@@ -63,6 +63,13 @@ def test_wrong_bytes_never_get_their_name(store: Store, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_damaged_object_names_the_command_that_deletes_its_output(store: Store, tmp_path: Path) -> None:
+    output = "s3://models/damaged/0123456789abcdef"
+    store.put_bytes(f"{output}/unet/weights.bin", b"abd")
+    with pytest.raises(IntegrityError, match=rf'damaged: "radiffuse store delete {output}" and run the step'):
+        store.get_file(f"{output}/unet/weights.bin", tmp_path / "file", sha256="0" * 64)
+
+
 def test_a_file_that_changes_while_it_is_uploaded_is_refused(store: Store, tmp_path: Path) -> None:
     growing, is_uploaded = tmp_path / "growing", threading.Event()
     growing.write_bytes(bytes(LEAST_PART_BYTES))
@@ -134,7 +141,7 @@ def test_what_an_interrupted_upload_left_is_not_sent_again(store: Store, manifes
 
 def test_a_manifest_that_makes_no_sense_is_refused(store: Store, manifest: Manifest) -> None:
     store.put_bytes(f"{manifest.uri}/manifest.json", b'{"kind": "poem"}')
-    with pytest.raises(IntegrityError, match=r"manifest.json is not a manifest of this version: .*; delete it and run"):
+    with pytest.raises(IntegrityError, match=r"manifest.json is not a manifest of this version: .*\"radiffuse store delete s3.*\" and run"):
         store.find(manifest.uri)
 
 

@@ -476,6 +476,25 @@ def store_init() -> None:
         typer.echo(f"created s3://{bucket}")
 
 
+@store_app.command("delete", epilog="Example: radiffuse store delete s3://models/demo/0123456789abcdef --yes")
+def store_delete(
+    uri: Annotated[str, typer.Argument(help="Address of an output, s3://bucket/name/digest.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete one output, its manifest first; the step that made it then makes it anew. Nothing brings it back."""
+    from radiffuse.deletion import delete_objects, find_objects
+    from radiffuse.storage import open_store
+
+    store, uri = open_store(), uri.rstrip("/")
+    objects = find_objects(store, uri)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise ConfigError(f"{uri} has {len(objects)} objects; --yes deletes them where nobody can be asked")
+        typer.confirm(f"Delete {uri} with its {len(objects)} objects?", abort=True)
+    delete_objects(store, objects)
+    typer.echo(f"deleted {uri} objects={len(objects)}")
+
+
 def main() -> None:
     """Entry point: exit 0 done, 1 failed, 2 misused; one line per known error, a traceback only for our own faults."""
     try:

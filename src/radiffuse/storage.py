@@ -189,7 +189,8 @@ class Store:
             return Manifest.model_validate_json(self.get_bytes(address))
         except ValidationError as error:
             raise IntegrityError(
-                f"{address} is not a manifest of this version: {error.errors()[0]['msg']}; delete it and run again"
+                f"{address} is not a manifest of this version: {error.errors()[0]['msg']};"
+                f' "radiffuse store delete {uri}" and run again'
             ) from error
 
     def publish(self, manifest: Manifest, directory: Path, names: Iterable[str] | None = None) -> Manifest:

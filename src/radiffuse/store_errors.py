@@ -1,9 +1,14 @@
 """What a store's refusals and silences mean to a person: what was asked, where, and what to do next."""
 
+import re
+
 from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
 
 from radiffuse.errors import AccessDeniedError, IntegrityError, ObjectNotFoundError, StorageError
 from radiffuse.store_connections import UploadStalledError
+
+# An output's address within that of one of its objects, which may lie in a folder below it.
+_OUTPUT = re.compile(r"s3://.*?/[0-9a-f]{16}(?=/)")
 
 
 def refusal(status: int, code: str | None, uri: str, endpoint: str) -> StorageError:
@@ -46,7 +51,11 @@ def unreachable(error: HTTPError, endpoint: str) -> StorageError:
 
 def check_arrival(uri: str, found: tuple[int, str], sha256: str | None, size_bytes: int | None) -> None:
     """Raise IntegrityError unless the size and digest found are those recorded, where they are given."""
-    remake = "the object is damaged: delete its output and run the step that made it again"
+    output = _OUTPUT.match(uri)
+    remake = (
+        f'the object is damaged: "radiffuse store delete {uri.rpartition("/")[0] if output is None else output[0]}"'
+        " and run the step that made it again"
+    )
     if size_bytes is not None and found[0] != size_bytes:
         raise IntegrityError(f"{uri} has {found[0]} bytes where its manifest recorded {size_bytes}; {remake}")
     if sha256 is not None and found[1] != sha256:

@@ -56,7 +56,9 @@ class PreparedChunks:
         try:
             table = pa.ipc.open_file(pa.py_buffer(self._store.get_bytes(uri))).read_all().cast(SCHEMA)
         except (pa.ArrowInvalid, ValueError) as error:
-            raise DataError(f"{uri} is not a chunk of prepared images; delete it and run again") from error
+            raise DataError(
+                f'{uri} is not a chunk of prepared images; "radiffuse store delete {self._uri}" and run again'
+            ) from error
         return [
             None if row["png"] is None else PreparedImage(reason=row["reason"], png=row["png"])
             for row in table.to_pylist()
