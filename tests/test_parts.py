@@ -114,7 +114,7 @@ def test_prepared_images_come_back_as_they_were(store: Store) -> None:
     assert again.get(0) is None
     assert again.missing([0, 256]) == [0]
     store.put_bytes("s3://datasets/parts-chunks/0/prepared/00000256.arrow", b"broken")
-    with pytest.raises(DataError, match="is not a chunk of prepared images; .radiffuse store delete s3.* and run again"):
+    with pytest.raises(DataError, match=r"is not a chunk of prepared images; .radiffuse store delete s3.* and run"):
         again.get(256)
 
 

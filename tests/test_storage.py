@@ -141,7 +141,7 @@ def test_what_an_interrupted_upload_left_is_not_sent_again(store: Store, manifes
 
 def test_a_manifest_that_makes_no_sense_is_refused(store: Store, manifest: Manifest) -> None:
     store.put_bytes(f"{manifest.uri}/manifest.json", b'{"kind": "poem"}')
-    with pytest.raises(IntegrityError, match=r"manifest.json is not a manifest of this version: .*\"radiffuse store delete s3.*\" and run"):
+    with pytest.raises(IntegrityError, match=r"not a manifest of this version: .*radiffuse store delete s3.* and run"):
         store.find(manifest.uri)
 
 
@@ -253,6 +253,7 @@ def test_deleting_takes_the_manifest_first_and_what_is_gone_counts_as_deleted(
 
 def test_buckets_are_created_where_they_are_missing(store: Store) -> None:
     assert store.create_buckets() == []
+    store.delete(store.list("s3://prompts"))  # MinIO removes no bucket that holds anything
     store._client.remove_bucket("prompts")
     assert store.create_buckets() == ["prompts"]
     assert set(BUCKETS) <= {bucket.name for bucket in store._client.list_buckets()}
