@@ -44,6 +44,7 @@ class ControlPlane:
 
         init_image: of the container that waits for the master in every worker pod; real nodes need one with getent.
         """
+        self._kubectl = str(executable("kubectl"))  # looked up now: a test may give its processes another cache
         self.folder = folder
         self.log_folder = log_folder
         self.server = f"https://{ADDRESS}:6443"
@@ -99,7 +100,7 @@ class ControlPlane:
         chosen = self.kubeconfig if kubeconfig is None else kubeconfig
         # Its cache of the API's kinds goes by address, which every run has in common.
         options = [f"--kubeconfig={chosen}", f"--cache-dir={self.folder / 'kubectl-cache'}"]
-        return run([str(executable("kubectl")), *options, *arguments], stdin, seconds)
+        return run([self._kubectl, *options, *arguments], stdin, seconds)
 
     def apply(self, *objects: dict[str, Any]) -> None:
         """Apply objects on the server's side; raises CommandError with the API's words."""
