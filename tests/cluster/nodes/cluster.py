@@ -13,6 +13,9 @@ from tests.cluster.nodes.node import Node, Place
 from tests.cluster.plane import ControlPlane
 from tests.cluster.processes import Server
 
+RANK, AGENT = "radiffuse.train", "radiffuse.agent"
+"""Modules that a pod's processes run; torchrun is told both."""
+
 
 class RealNodes:
     """As many nodes as asked for, each of which holds the images; entering waits until pods can be placed on them."""
@@ -69,17 +72,13 @@ class RealNodes:
         return Node(self._plane, place, self._images, self._pause)
 
 
-def processes_in_pod(uid: str, argument: str) -> list[int]:
-    """Processes of a pod's containers that have this among their arguments."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if (
-            folder.name.isdecimal()
-            and uid in _read(folder / "cgroup")
-            and argument in _read(folder / "cmdline").split("\0")
-        ):
-            found.append(int(folder.name))
-    return sorted(found)
+def ranks_in_pod(uid: str) -> list[int]:
+    """Process ids of the training processes in a pod's containers, torchrun's own left out."""
+    processes = [
+        folder for folder in Path("/proc").iterdir() if folder.name.isdecimal() and uid in _read(folder / "cgroup")
+    ]
+    arguments = {int(folder.name): _read(folder / "cmdline").split("\0") for folder in processes}
+    return sorted(pid for pid, words in arguments.items() if RANK in words and AGENT not in words)
 
 
 def _read(path: Path) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster.isolation import ADDRESS, ROOT, is_isolated
 from tests.cluster.nodes.cluster import RealNodes
-from tests.cluster.nodes.images import base_image, train_image
+from tests.cluster.nodes.images import base_image, built_train_image, pause_image
 from tests.cluster.nodes.minio import Minio
 from tests.cluster.nodes.prometheus import Prometheus
 from tests.cluster.nodes.record import Record
@@ -37,8 +37,9 @@ def control_plane(record: Record) -> Iterator[ControlPlane]:
     if not is_isolated():
         pytest.skip("nodes need namespaces of their own; run `make cluster-test-node` as root")
     start = time.monotonic()
-    logs, init_image = Path(os.environ[LOGS]), base_image().name
-    with tempfile.TemporaryDirectory(prefix="plane-") as folder, ControlPlane(Path(folder), logs, init_image) as plane:
+    # Left to be removed from outside: in here, pods' volumes are still mounted below it.
+    folder = Path(tempfile.mkdtemp(prefix="plane-"))
+    with ControlPlane(folder, Path(os.environ[LOGS]), base_image().name) as plane:
         record.figure("control plane up", f"{time.monotonic() - start:.0f} s")
         yield plane
 
@@ -46,7 +47,7 @@ def control_plane(record: Record) -> Iterator[ControlPlane]:
 @pytest.fixture(scope="session")
 def nodes(control_plane: ControlPlane, record: Record) -> Iterator[RealNodes]:
     """Two nodes that hold the training image."""
-    with RealNodes(control_plane, [base_image(), train_image()]) as nodes:
+    with RealNodes(control_plane, [pause_image(), base_image(), built_train_image()]) as nodes:
         record.figure("two nodes Ready", f"{nodes.start_seconds:.0f} s")
         yield nodes
 
@@ -83,17 +84,12 @@ def laptop_losses(inputs: Inputs, minio: Minio, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def start_run(
-    control_plane: ControlPlane,
-    nodes: RealNodes,
-    prometheus: Prometheus,
-    namespace: str,
-    minio: Minio,
-    inputs: Inputs,
+    control_plane: ControlPlane, nodes: RealNodes, namespace: str, minio: Minio, inputs: Inputs
 ) -> Callable[..., TrainingRun]:
     """Submits the run under a name of its own to the test's namespace."""
 
     def start(**settings: object) -> TrainingRun:
         plan = plan_run(inputs, f"run-{secrets.token_hex(3)}", **(SETTINGS | settings))
-        return submit(control_plane, namespace, minio, plan, train_image().name)
+        return submit(control_plane, namespace, minio, plan, built_train_image().name)
 
     return start

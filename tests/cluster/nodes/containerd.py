@@ -83,12 +83,13 @@ class Containerd:
 
     def hold_only(self, images: Sequence[Image]) -> None:
         """Import images that are missing and remove all others; raises CommandError."""
+        for lease in self.ctr("leases", "list", "--quiet"):  # of an import that was killed: it would hold its layers
+            self.ctr("leases", "delete", lease)
         held = set(self.ctr("images", "list", "--quiet"))
         for image in images:
             if image.name not in held:
                 self._import(image)
-        others = held - {image.name for image in images}
-        if others:
+        if others := held - {image.name for image in images}:
             self.ctr("images", "remove", "--sync", *others)
 
     def _import(self, image: Image) -> None:

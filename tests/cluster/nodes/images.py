@@ -6,14 +6,17 @@ An image is named by a digest of what it is made from; one that is there costs n
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 import tempfile
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from radiffuse.local_files import sha256_of_file
+from tests.cluster.build import executable
 from tests.cluster.toolchain import cluster_cache
 
 ROOT = Path(__file__).parents[3]
@@ -24,11 +27,20 @@ BASE_DOCKERFILE = """FROM scratch
 ADD rootfs.tar /
 CMD ["sleep", "infinity"]
 """
+PAUSE_DOCKERFILE = """FROM scratch
+COPY pause /
+ENTRYPOINT ["/pause"]
+"""
+TRAIN_REPOSITORY = "radiffuse.test/train"
 TRAIN_DOCKERFILE = "images/train/Dockerfile"
 TRAIN_SOURCES = (TRAIN_DOCKERFILE, "pyproject.toml", "requirements.lock", "README.md", "LICENSE", "src")
 LENT = ("/etc/ssl/certs", "/etc/pip.conf")
 """What a build borrows of this machine, so that it reaches the package index the way the machine does."""
 BUILD_SECONDS = 1800.0
+
+
+TRAIN_TAG = "RADIFFUSE_NODES_IMAGE"
+"""Tells the tests which training image was built for them: they have no network, and the code may change meanwhile."""
 
 
 class ImageError(Exception):
@@ -66,13 +78,12 @@ class Image:
         self.layout.mkdir(parents=True, exist_ok=True)
         speed = ("--compression-format=zstd", "--compression-level=1")
         _buildah("push", "--quiet", *speed, self.name, f"oci:{self.layout}:{self.tag}")
+        self._forget_others()
         self._mark.touch()
 
     def write_archive(self, file: IO[bytes], known: Collection[str]) -> None:
         """Write an OCI archive, without the blobs (SHA-256, hexadecimal) that its reader knows."""
-        index = json.loads((self.layout / "index.json").read_bytes())
-        tag = "org.opencontainers.image.ref.name"
-        index["manifests"] = [each for each in index["manifests"] if each["annotations"][tag] == self.tag]
+        index = self._index()
         with tempfile.TemporaryDirectory() as folder, tarfile.open(fileobj=file, mode="w|") as archive:
             chosen = Path(folder) / "index.json"
             chosen.write_text(json.dumps(index), encoding="utf-8")
@@ -91,6 +102,24 @@ class Image:
                 link.hardlink_to(other)
                 link.replace(blob)
 
+    def _forget_others(self) -> None:
+        """Leave only this tag in the folder: each is as large as the last."""
+        for mark in self.layout.glob("*.built"):
+            mark.unlink()
+        index = self._index()
+        (self.layout / "index.json").write_text(json.dumps(index), encoding="utf-8")
+        needed = set(self._blobs(index["manifests"][0]["digest"]))
+        for blob in (self.layout / "blobs/sha256").iterdir():
+            if blob.name not in needed:
+                blob.unlink()
+
+    def _index(self) -> dict[str, Any]:
+        """The folder's index, with nothing but this tag in it."""
+        index: dict[str, Any] = json.loads((self.layout / "index.json").read_bytes())
+        name = "org.opencontainers.image.ref.name"
+        index["manifests"] = [each for each in index["manifests"] if each["annotations"][name] == self.tag]
+        return index
+
     def _blobs(self, manifest_digest: str) -> list[str]:
         manifest = json.loads((self.layout / "blobs/sha256" / _hexadecimal(manifest_digest)).read_bytes())
         described = [manifest["config"], *manifest["layers"]]
@@ -103,7 +132,7 @@ def image_cache() -> Path:
 
 
 def base_image() -> Image:
-    """A small Debian with Python: the ground of the training image, the pods' pause and their init container."""
+    """A small Debian with Python: what the training image is built on, and the image of init containers."""
     image = Image("radiffuse.test/base", _digest_of([BASE_DOCKERFILE, SUITE, *PACKAGES, *LEFT_OUT]))
     if not image.is_built:
         with tempfile.TemporaryDirectory(dir=_scratch()) as folder:
@@ -113,10 +142,28 @@ def base_image() -> Image:
     return image
 
 
+def built_train_image() -> Image:
+    """The training image that this run was started with."""
+    return Image(TRAIN_REPOSITORY, os.environ[TRAIN_TAG])
+
+
+def pause_image() -> Image:
+    """What holds a pod's namespaces while its containers come and go."""
+    pause = executable("pause")
+    image = Image("radiffuse.test/pause", _digest_of([PAUSE_DOCKERFILE, sha256_of_file(pause)]))
+    if not image.is_built:
+        with tempfile.TemporaryDirectory(dir=_scratch()) as folder:
+            shutil.copy2(pause, folder)
+            (Path(folder) / "Dockerfile").write_text(PAUSE_DOCKERFILE, encoding="utf-8")
+            _buildah("build", "--quiet", "--tag", image.name, folder)
+        image.keep()
+    return image
+
+
 def train_image() -> Image:
     """The image that images/train/Dockerfile describes, from this repository and its lock file."""
     base = base_image()
-    image = Image("radiffuse.test/train", _digest_of([base.tag, *_contents(TRAIN_SOURCES)]))
+    image = Image(TRAIN_REPOSITORY, _digest_of([base.tag, *_contents(TRAIN_SOURCES)]))
     if not image.is_built:
         packages = Path.home() / ".cache" / "uv"
         packages.mkdir(parents=True, exist_ok=True)

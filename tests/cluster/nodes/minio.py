@@ -1,5 +1,6 @@
 """MinIO on one disk, built from its Go module: the S3 server that the project is made for."""
 
+import secrets
 import socket
 from pathlib import Path
 from typing import Self
@@ -26,7 +27,7 @@ class Minio:
     def __init__(self, folder: Path, log_folder: Path, endpoint: str) -> None:
         """endpoint: host:port to listen on."""
         self.settings = StoreSettings(
-            endpoint=endpoint, access_key="radiffuse", secret_key="radiffuse-secret", secure=False
+            endpoint=endpoint, access_key=secrets.token_hex(10), secret_key=secrets.token_hex(20), secure=False
         )
         environment = {
             "HOME": str(folder),  # it looks there for certificates

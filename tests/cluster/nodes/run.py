@@ -18,7 +18,7 @@ from radiffuse.errors import RadiffuseError
 from tests.cluster.build import MANIFESTS, NODES, build, manifests
 from tests.cluster.isolation import ROOT, IsolationError, isolated
 from tests.cluster.nodes.cgroups import VARIABLE, remove_cgroup
-from tests.cluster.nodes.images import ImageError, train_image
+from tests.cluster.nodes.images import TRAIN_TAG, Image, ImageError, pause_image, train_image
 from tests.cluster.run import LOGS
 from tests.cluster.toolchain import ToolchainError
 
@@ -56,9 +56,10 @@ def main() -> int:
         build(NODES)
         for product in MANIFESTS:
             manifests(product)
+        pause_image()
         image = train_image()
         built = time.monotonic()
-        code = _run_tests(sys.argv[1:])
+        code = _run_tests(image, sys.argv[1:])
     except (ToolchainError, IsolationError, ImageError, RadiffuseError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -76,17 +77,23 @@ def missing_requirements() -> str:
     return ""
 
 
-def _run_tests(arguments: list[str]) -> int:
+def _run_tests(image: Image, arguments: list[str]) -> int:
     cgroup = f"/radiffuse-{os.getpid()}"
     logs = ROOT / "out" / "cluster-logs" / f"nodes-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     logs.mkdir(parents=True)
     paths = [] if any(Path(each.partition("::")[0]).exists() for each in arguments) else ["tests/cluster/nodes"]
-    processes = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
     inside = [sys.executable, "-m", "tests.cluster.nodes.inside"]
     tests = [sys.executable, "-m", "pytest", "-m", "nodes", *paths, *arguments]
     with _kept_settings(), _mount_point(), tempfile.TemporaryDirectory(prefix="radiffuse-nodes-") as scratch:
-        environment = {"TMPDIR": scratch, LOGS: str(logs), VARIABLE: cgroup}
-        code = isolated([*processes, *inside, *tests], environment, own_user=False)
+        # As many threads as a rank has in a pod: sums over more of them differ in their last digits.
+        environment = {
+            "OMP_NUM_THREADS": "1",
+            "TMPDIR": scratch,
+            LOGS: str(logs),
+            VARIABLE: cgroup,
+            TRAIN_TAG: image.tag,
+        }
+        code = isolated([*inside, *tests], environment, own_user=False)
         left = remove_cgroup(cgroup)
     if left:
         print(f"control groups that could not be removed: {', '.join(map(str, left))}", file=sys.stderr)

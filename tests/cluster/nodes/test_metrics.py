@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from radiffuse.metrics import StoreMetrics, TrainingMetrics, WorkerMetrics
-from tests.cluster.nodes.cluster import processes_in_pod
+from tests.cluster.nodes.cluster import ranks_in_pod
 from tests.cluster.nodes.prometheus import Prometheus
 from tests.cluster.nodes.record import Record
 from tests.cluster.nodes.training_run import EVERY, NODES, STEPS, TrainingRun
@@ -25,7 +25,7 @@ def test_prometheus_reads_every_declared_metric_of_both_pods(
 ) -> None:
     run = start_run()
     run.wait_for_checkpoint(EVERY)
-    [rank] = processes_in_pod(run.pod(run.worker)["metadata"]["uid"], "radiffuse.train")
+    [rank] = ranks_in_pod(run.pod(run.worker)["metadata"]["uid"])
     os.kill(rank, signal.SIGKILL)  # earlier ends are counted too, once there are any
     run.wait_until_succeeded()
     series = prometheus.series(f'{{run="{run.plan.name}"}}')

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.cluster.nodes.cluster import RealNodes, processes_in_pod
+from tests.cluster.nodes.cluster import RealNodes, ranks_in_pod
 from tests.cluster.nodes.minio import Minio
 from tests.cluster.nodes.pod_history import ContainerEnd, PodHistory
 from tests.cluster.nodes.record import Diary, Record
@@ -73,7 +73,7 @@ def test_a_killed_rank_costs_a_start_and_no_step_that_was_saved(
     run = start_run()
     diary.start = time.monotonic()
     saved = run.wait_for_checkpoint(2 * EVERY)
-    [rank] = processes_in_pod(run.pod(run.worker)["metadata"]["uid"], "radiffuse.train")
+    [rank] = ranks_in_pod(run.pod(run.worker)["metadata"]["uid"])
     os.kill(rank, signal.SIGKILL)
     diary.note(f"checkpoint of step {saved}; rank 1 is killed by SIGKILL")
     ends = _first_ends(run, history)

@@ -14,8 +14,8 @@ from tests.cluster.plane import ControlPlane
 from tests.cluster.processes import wait_until
 from tests.training import losses, published_records
 
-STEPS = 240
-EVERY = 20
+STEPS = 120
+EVERY = 10
 """Steps between checkpoints."""
 SETTINGS = {
     "method": "unet_text_encoder",
