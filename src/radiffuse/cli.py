@@ -5,20 +5,31 @@ import json
 import logging
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from radiffuse import __version__
 from radiffuse.cli_job import app as job_app
-from radiffuse.errors import ConfigError, DataError, RadiffuseError
+from radiffuse.cli_options import (
+    Config,
+    ExecutorInput,
+    Json,
+    Layout,
+    LayoutName,
+    OptionalOut,
+    Out,
+    PartOfWork,
+    Role,
+    Set,
+    overrides,
+    writable,
+)
+from radiffuse.cli_results import finish_part, finish_step, required_out, stored_output
+from radiffuse.cli_store import app as store_app
+from radiffuse.errors import ConfigError, RadiffuseError
 from radiffuse.sigterm import exit_on_sigterm
-
-if TYPE_CHECKING:
-    from radiffuse.manifest import Manifest
-    from radiffuse.parts import Part
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,70 +40,8 @@ app = typer.Typer(
     help="Adapt Stable Diffusion to chest X-rays: ingest, fine-tune, sample and judge.",
     epilog="Example: radiffuse ingest chexpert --source /data/chexpert --config demo --out dataset.json",
 )
-store_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The S3 store.")
 app.add_typer(store_app, name="store")
 app.add_typer(job_app, name="job")
-
-
-class Layout(StrEnum):
-    """A published dataset layout."""
-
-    chexpert = "chexpert"
-    mimic = "mimic"
-
-
-class Role(StrEnum):
-    """What samples are drawn for: the baseline, or the adapted model."""
-
-    before = "before"
-    after = "after"
-
-
-def _executor_input(text: str | None) -> str | None:
-    """Refuse a malformed one before any work is done, and note that the step runs."""
-    if text is not None:
-        from radiffuse.executor import read_executor_input
-        from radiffuse.step_notes import begin_note
-
-        begin_note(read_executor_input(text))
-    return text
-
-
-def _writable(parameter: typer.CallbackParam, path: Path | None) -> Path | None:
-    """Refuse a place that cannot be written before any work is done."""
-    if path is not None:
-        from radiffuse.local_files import require_writable
-
-        require_writable(path, parameter.opts[0])
-    return path
-
-
-LayoutName = Annotated[Layout, typer.Argument(help="Published layout of the dataset.")]
-Config = Annotated[str, typer.Option("--config", "-c", help="Preset name, YAML file or JSON document.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="section.field=value, over the configuration.")]
-Out = Annotated[Path, typer.Option("--out", callback=_writable, help="Where to write the manifest of the result.")]
-OptionalOut = Annotated[
-    Path | None,
-    typer.Option(
-        "--out", callback=_writable, help="Where to write the manifest of the result; required without --part."
-    ),
-]
-PartOfWork = Annotated[
-    str | None, typer.Option("--part", help="K/N: do this part alone; without --part the rest is done and completed.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-ExecutorInput = Annotated[
-    str | None,
-    typer.Option(
-        "--executor-input",
-        callback=_executor_input,
-        help="KFP's executor input; its output file is then written too.",
-    ),
-]
-
-
-def _overrides(set_: list[str] | None) -> tuple[str, ...]:
-    return () if set_ is None else tuple(set_)
 
 
 def _version(value: bool) -> None:
@@ -111,55 +60,6 @@ def _global_options(
     logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format="%(levelname).1s %(name)s %(message)s")
 
 
-def _finish(manifest: "Manifest", out: Path, executor_input: str | None, as_json: bool) -> None:
-    """Write the manifest where it was asked for, tell KFP, print the result."""
-    from radiffuse.executor import write_executor_output
-    from radiffuse.step_notes import end_note
-
-    manifest.save(out)
-    if executor_input is not None:
-        write_executor_output(executor_input, manifest)
-    end_note(f"{manifest.kind} {manifest.uri}")
-    if as_json:
-        typer.echo(manifest.model_dump_json(indent=2))
-    else:
-        figures = (
-            f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
-            for name, value in manifest.counts.items()
-            if isinstance(value, float) or value != 0
-        )
-        typer.echo(" ".join((manifest.kind, manifest.uri, *figures)))
-
-
-def _stored(uri: str, kind: str | None) -> "Manifest":
-    from radiffuse.manifest import with_article
-    from radiffuse.storage import open_store
-
-    manifest = open_store().find(uri.rstrip("/"))
-    if manifest is None:
-        raise DataError(f"nothing complete at {uri}; give the address that a step printed, without manifest.json")
-    if kind not in (None, manifest.kind):
-        raise DataError(f"{uri} is {with_article(manifest.kind)}; this step needs {with_article(str(kind))}")
-    return manifest
-
-
-def _required(out: Path | None) -> Path:
-    if out is None:
-        raise ConfigError("--out is missing: where to write the manifest of the result; only --part goes without it")
-    return out
-
-
-def _finish_part(part: "Part", done: int, unit: str, executor_input: str | None) -> None:
-    """A part has no manifest: what it made lies in the store for those that complete the whole."""
-    from radiffuse.executor import write_executor_output
-    from radiffuse.step_notes import end_note
-
-    if executor_input is not None:
-        write_executor_output(executor_input, None)
-    end_note(f"{done} {unit}")
-    typer.echo(f"part {part} {unit}={done}")
-
-
 @app.command(epilog="Example: radiffuse config demo --set train.max_train_steps=100 --json")
 def config(
     source: Annotated[
@@ -174,7 +74,7 @@ def config(
     if source is None:
         typer.echo("\n".join(preset_names()))
         return
-    run = load_config(source, _overrides(set_))
+    run = load_config(source, overrides(set_))
     if as_json:
         typer.echo(run.model_dump_json(indent=2))
     else:
@@ -240,15 +140,15 @@ def ingest(
     from radiffuse.parts import Part
     from radiffuse.storage import open_store
 
-    run = load_config(config, _overrides(set_))
+    run = load_config(config, overrides(set_))
     name = f"{run.name}-{layout.value}"
     if part is not None:
         share = Part.parse(part)
         done = ingest_part(open_store(), layout.value, source, run.ingest, name, share)
-        _finish_part(share, done, "images", executor_input)
+        finish_part(share, done, "images", executor_input)
         return
-    path = _required(out)
-    _finish(ingest_dataset(open_store(), layout.value, source, run.ingest, name), path, executor_input, as_json)
+    path = required_out(out)
+    finish_step(ingest_dataset(open_store(), layout.value, source, run.ingest, name), path, executor_input, as_json)
 
 
 @app.command(epilog="Example: radiffuse stage CompVis/stable-diffusion-v1-4 --revision 133a221 --out model.json")
@@ -266,12 +166,12 @@ def stage(
     from radiffuse.storage import open_store
 
     if source.startswith("s3://"):
-        _finish(_stored(source, "model"), out, executor_input, as_json)
+        finish_step(stored_output(source, "model"), out, executor_input, as_json)
         return
     if revision is None and not Path(source).is_dir():
         source, _, commit = source.partition("@")
         revision = commit if commit else None
-    _finish(stage_model(open_store(), source, revision), out, executor_input, as_json)
+    finish_step(stage_model(open_store(), source, revision), out, executor_input, as_json)
 
 
 @app.command(epilog="Example: radiffuse find s3://datasets/demo-chexpert/0123456789abcdef --out dataset.json")
@@ -283,7 +183,7 @@ def find(
     as_json: Json = False,
 ) -> None:
     """Write the manifest of what is in the store already."""
-    _finish(_stored(uri, kind), out, executor_input, as_json)
+    finish_step(stored_output(uri, kind), out, executor_input, as_json)
 
 
 @app.command(
@@ -306,14 +206,14 @@ def encode(
     from radiffuse.parts import Part
     from radiffuse.storage import open_store
 
-    run = load_config(config, _overrides(set_))
+    run = load_config(config, overrides(set_))
     images, vae = load_manifest(dataset, "dataset"), load_manifest(model, "model")
     if part is not None:
         share = Part.parse(part)
-        _finish_part(share, encode_part(open_store(), images, vae, run.encode, share), "shards", executor_input)
+        finish_part(share, encode_part(open_store(), images, vae, run.encode, share), "shards", executor_input)
         return
-    path = _required(out)
-    _finish(encode_dataset(open_store(), images, vae, run.encode), path, executor_input, as_json)
+    path = required_out(out)
+    finish_step(encode_dataset(open_store(), images, vae, run.encode), path, executor_input, as_json)
 
 
 @app.command(epilog="Example: radiffuse train --data latents.json --model model.json --config demo --out adapted.json")
@@ -326,7 +226,7 @@ def train(
         str, typer.Option(help="'local' trains here; a job preset, YAML file or document trains on Kubernetes.")
     ] = "local",
     summary: Annotated[
-        Path | None, typer.Option(callback=_writable, help="Also write what became of it here, as Markdown.")
+        Path | None, typer.Option(callback=writable, help="Also write what became of it here, as Markdown.")
     ] = None,
     set_: Set = None,
     executor_input: ExecutorInput = None,
@@ -338,10 +238,10 @@ def train(
     from radiffuse.storage import open_store
     from radiffuse.training_place import train_at
 
-    run = load_config(config, _overrides(set_))
+    run = load_config(config, overrides(set_))
     inputs = load_manifest(data), load_manifest(model, "model")
     manifest = train_at(job, open_store(), run.name, *inputs, run.train, summary)
-    _finish(manifest, out, executor_input, as_json)
+    finish_step(manifest, out, executor_input, as_json)
 
 
 @app.command(epilog="Example: radiffuse sample --model adapted.json --config demo --out samples.json")
@@ -363,15 +263,17 @@ def sample(
     from radiffuse.parts import Part
     from radiffuse.storage import open_store
 
-    run = load_config(config, _overrides(set_))
+    run = load_config(config, overrides(set_))
     weights, is_baseline = load_manifest(model, "model"), role is Role.before
     if part is not None:
         share = Part.parse(part)
         done = launch_sample_part(open_store(), run.name, weights, run.sample, is_baseline, share)
-        _finish_part(share, done, "shards", executor_input)
+        finish_part(share, done, "shards", executor_input)
         return
-    path = _required(out)
-    _finish(launch_sampling(open_store(), run.name, weights, run.sample, is_baseline), path, executor_input, as_json)
+    path = required_out(out)
+    finish_step(
+        launch_sampling(open_store(), run.name, weights, run.sample, is_baseline), path, executor_input, as_json
+    )
 
 
 @app.command(
@@ -384,8 +286,8 @@ def evaluate(
     config: Config,
     out: Out,
     external: Annotated[Path | None, typer.Option(help="Manifest of a second dataset, to judge the judge.")] = None,
-    html: Annotated[Path | None, typer.Option(callback=_writable, help="Also copy report.html here.")] = None,
-    metrics: Annotated[Path | None, typer.Option(callback=_writable, help="Also copy report.json here.")] = None,
+    html: Annotated[Path | None, typer.Option(callback=writable, help="Also copy report.html here.")] = None,
+    metrics: Annotated[Path | None, typer.Option(callback=writable, help="Also copy report.json here.")] = None,
     set_: Set = None,
     executor_input: ExecutorInput = None,
     as_json: Json = False,
@@ -396,7 +298,7 @@ def evaluate(
     from radiffuse.manifest import load_manifest
     from radiffuse.storage import open_store
 
-    run = load_config(config, _overrides(set_))
+    run = load_config(config, overrides(set_))
     store = open_store()
     manifest = evaluate_samples(
         store,
@@ -410,7 +312,7 @@ def evaluate(
     for name, path in (("report.html", html), ("report.json", metrics)):
         if path is not None:
             store.fetch(manifest, path.parent, {name: path.name})
-    _finish(manifest, out, executor_input, as_json)
+    finish_step(manifest, out, executor_input, as_json)
 
 
 @app.command(epilog="Example: radiffuse finish 5b3c7d10-run --out summary.md")
@@ -418,7 +320,7 @@ def finish(
     run: Annotated[str, typer.Argument(help="Identifier of the pipeline's run.")],
     status: Annotated[str | None, typer.Option(help="KFP's final status of the other steps, as JSON.")] = None,
     steps: Annotated[str | None, typer.Option(help="The steps' names in order, as a JSON list.")] = None,
-    out: Annotated[Path | None, typer.Option(callback=_writable, help="Also write the page here.")] = None,
+    out: Annotated[Path | None, typer.Option(callback=writable, help="Also write the page here.")] = None,
     executor_input: ExecutorInput = None,
 ) -> None:
     """Say how a pipeline's run ended: what ran, what failed, what to do."""
@@ -454,45 +356,6 @@ def worker(
         plan, max_starts, rendezvous_timeout_seconds, grace_seconds, linger_seconds, termination_log, metrics_port
     )
     raise typer.Exit(run_worker(settings))
-
-
-@store_app.command("serve", epilog="Example: radiffuse store serve --dir store-data")
-def store_serve(
-    dir_: Annotated[Path, typer.Option("--dir", help="Where the server keeps its data and its credentials.")],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 0,
-) -> None:
-    """Serve a real S3 store on 127.0.0.1 until interrupted; credentials go to a private file in --dir."""
-    from radiffuse.embedded_store import serve_until_interrupted
-
-    serve_until_interrupted(dir_, port)
-
-
-@store_app.command("init", epilog="Example: radiffuse store init")
-def store_init() -> None:
-    """Create the buckets that radiffuse writes to, where they are missing."""
-    from radiffuse.storage import open_store
-
-    for bucket in open_store().create_buckets():
-        typer.echo(f"created s3://{bucket}")
-
-
-@store_app.command("delete", epilog="Example: radiffuse store delete s3://models/demo/0123456789abcdef --yes")
-def store_delete(
-    uri: Annotated[str, typer.Argument(help="Address of an output, s3://bucket/name/digest.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-) -> None:
-    """Delete one output, its manifest first; the step that made it then makes it anew. Nothing brings it back."""
-    from radiffuse.deletion import delete_objects, find_objects
-    from radiffuse.storage import open_store
-
-    store, uri = open_store(), uri.rstrip("/")
-    objects = find_objects(store, uri)
-    if not yes:
-        if not sys.stdin.isatty():
-            raise ConfigError(f"{uri} has {len(objects)} objects; --yes deletes them where nobody can be asked")
-        typer.confirm(f"Delete {uri} with its {len(objects)} objects?", abort=True)
-    delete_objects(store, objects)
-    typer.echo(f"deleted {uri} objects={len(objects)}")
 
 
 def main() -> None:

@@ -1,0 +1,63 @@
+"""How a step ends on the command line: its manifest is written, KFP is told, the result is printed."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from radiffuse.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from radiffuse.manifest import Manifest
+    from radiffuse.parts import Part
+
+
+def finish_step(manifest: "Manifest", out: Path, executor_input: str | None, as_json: bool) -> None:
+    """Write the manifest where it was asked for, tell KFP, print the result."""
+    from radiffuse.executor import write_executor_output
+    from radiffuse.step_notes import end_note
+
+    manifest.save(out)
+    if executor_input is not None:
+        write_executor_output(executor_input, manifest)
+    end_note(f"{manifest.kind} {manifest.uri}")
+    if as_json:
+        typer.echo(manifest.model_dump_json(indent=2))
+    else:
+        figures = (
+            f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+            for name, value in manifest.counts.items()
+            if isinstance(value, float) or value != 0
+        )
+        typer.echo(" ".join((manifest.kind, manifest.uri, *figures)))
+
+
+def stored_output(uri: str, kind: str | None) -> "Manifest":
+    """The manifest of an output in the store; raises DataError when it is not complete or of another kind."""
+    from radiffuse.manifest import with_article
+    from radiffuse.storage import open_store
+
+    manifest = open_store().find(uri.rstrip("/"))
+    if manifest is None:
+        raise DataError(f"nothing complete at {uri}; give the address that a step printed, without manifest.json")
+    if kind not in (None, manifest.kind):
+        raise DataError(f"{uri} is {with_article(manifest.kind)}; this step needs {with_article(str(kind))}")
+    return manifest
+
+
+def required_out(out: Path | None) -> Path:
+    """Where the manifest goes; raises ConfigError when nobody said."""
+    if out is None:
+        raise ConfigError("--out is missing: where to write the manifest of the result; only --part goes without it")
+    return out
+
+
+def finish_part(part: "Part", done: int, unit: str, executor_input: str | None) -> None:
+    """A part has no manifest: what it made lies in the store for those that complete the whole."""
+    from radiffuse.executor import write_executor_output
+    from radiffuse.step_notes import end_note
+
+    if executor_input is not None:
+        write_executor_output(executor_input, None)
+    end_note(f"{done} {unit}")
+    typer.echo(f"part {part} {unit}={done}")
