@@ -105,7 +105,7 @@ def stop_once(command: Command, seen: list[float], number: int) -> float:
     return seen[-1] - start
 
 
-@pytest.mark.usefixtures("gpu_nodes", "store_environment")
+@pytest.mark.usefixtures("gpu_nodes", "store_access")
 def test_a_launcher_that_is_killed_half_a_second_after_sigterm_leaves_its_job_suspended_and_finds_it_again(
     control_plane: ControlPlane, store: Store, namespace: str, tmp_path: Path, record_property: Any
 ) -> None:
@@ -118,7 +118,7 @@ def test_a_launcher_that_is_killed_half_a_second_after_sigterm_leaves_its_job_su
     assert max(delays) < LEFT_SECONDS
 
 
-@pytest.mark.usefixtures("gpu_nodes", "store_environment")
+@pytest.mark.usefixtures("gpu_nodes", "store_access")
 def test_the_command_returns_the_result_as_a_local_run_would(
     control_plane: ControlPlane, store: Store, namespace: str, tmp_path: Path
 ) -> None:
@@ -134,7 +134,7 @@ def test_the_command_returns_the_result_as_a_local_run_would(
     assert "| succeeded |" in page and "Training is done" in page
 
 
-@pytest.mark.usefixtures("gpu_nodes", "store_environment")
+@pytest.mark.usefixtures("gpu_nodes", "store_access")
 def test_the_command_fails_with_the_pods_reason(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
     make_secret(control_plane, namespace)
     message = '{"outcome": "WRONG_INPUT", "reason": "the latents are of another VAE", "global_step": 0}'
