@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from accelerate.state import AcceleratorState
 
 from radiffuse.config import TrainSettings
@@ -135,6 +136,7 @@ def run_ranks(
 
 def _rank(job: str, environment: dict[str, str]) -> None:
     os.environ.update(environment)
+    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))  # torch read it in the fork server
     raise SystemExit(run_rank(lambda: run_job(Path(job))))
 
 
