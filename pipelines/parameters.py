@@ -68,7 +68,7 @@ def _check_names(package: Path, declared: Mapping[str, Any], values: Mapping[str
 
 
 def _typed(name: str, text: str, kind: str) -> Any:
-    """A STRING stays as it is: what looks like a number must arrive as text, or no pod could be made of it."""
+    """A STRING stays as it is, also when it looks like a number: a pod's fields take nothing but text."""
     if kind == "STRING":
         return text
     try:

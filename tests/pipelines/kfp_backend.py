@@ -98,7 +98,7 @@ class Backend:
             ]
             return all(results)
         if "dag" in component:
-            return self._run_graph(component["dag"], self._checked(component, self._graph_inputs(task, scope)), suffix)
+            return self._run_graph(component["dag"], self.checked(component, self._graph_inputs(task, scope)), suffix)
         return self._run_step(name, task, component, scope, suffix)
 
     def _graph_inputs(self, task: Mapping[str, Any], scope: Scope) -> dict[str, Any]:
@@ -106,7 +106,8 @@ class Backend:
         inputs = {key: self._parameter(spec, scope) for key, spec in given.get("parameters", {}).items()}
         return inputs | {key: _artifact(spec, scope) for key, spec in given.get("artifacts", {}).items()}
 
-    def _checked(self, component: Mapping[str, Any], inputs: dict[str, Any]) -> Scope:
+    def checked(self, component: Mapping[str, Any], inputs: dict[str, Any]) -> Scope:
+        """The inputs of a graph as its own driver passes them on."""
         declared = component.get("inputDefinitions", {}).get("parameters", {})
         return Scope(
             {

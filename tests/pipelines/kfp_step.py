@@ -80,7 +80,7 @@ class Launcher:
 
         `parameter` resolves a parameter that the platform's part of the specification refers to.
         """
-        self._check_pod_fields(step.executor_input["inputs"]["parameterValues"])
+        self.check_pod_fields(step.executor_input["inputs"]["parameterValues"])
         environment = self._environment(parameter)
         code = 1
         for deadline in [None] if terminate_after is None else [terminate_after, None]:
@@ -96,7 +96,7 @@ class Launcher:
             raise BackendError(f"failed to execute component: exit status {code}\n{step.log}")
         self._publish(step, component, folder)
 
-    def _check_pod_fields(self, given: Mapping[str, Any]) -> None:
+    def check_pod_fields(self, given: Mapping[str, Any]) -> None:
         """Fields of the pod that come from parameters: other than text they arrive empty, and no pod can be made."""
         resources = self._container.get("resources", {})
         fields = [self._container["image"], *(resources[name] for name in QUANTITIES if name in resources)]

@@ -17,7 +17,7 @@ from tests.data import layouts
 from tests.pipelines.kfp_backend import Backend, Run
 from tests.pipelines.kfp_rest import KfpServer, kfp_run_submit
 from tests.pipelines.kfp_sandbox import why_no_sandbox
-from tests.pipelines.kfp_step import PATH, World
+from tests.pipelines.kfp_step import PATH, Launcher, World
 from tests.pipelines.kfp_values import BackendError, after_round_trip, checked_input, substituted
 from tests.pipelines.test_finetune import CONFIG, mimic_studies
 from tests.tiny import tiny_pipeline
@@ -161,13 +161,16 @@ def test_a_step_that_fails_ends_the_run_with_advice(tmp_path: Path, store_server
     assert "`ingest` was given what it cannot use; correct what its message names." in page
 
 
-@needs_sandbox
-def test_a_number_for_a_field_of_the_pod_fails_the_step(
-    tmp_path: Path, store_server: EmbeddedStore, data: Path
-) -> None:
-    given = arguments(store_server, data, "source", "config", "base_model") | {"memory": 8}
-    run = Backend(world(tmp_path, store_server, data), PIPELINES / "finetune.yaml").run(given)
-    assert "must come from text, not from 8" in run.steps["ingest"].error
+def test_a_number_for_a_text_becomes_text_on_its_way_into_a_graph(tmp_path: Path) -> None:
+    backend = Backend(World(tmp_path, {}), PIPELINES / "finetune.yaml")
+    inside = backend.checked(backend.spec["components"]["comp-exit-handler-1"], {"pipelinechannel--memory": 8})
+    assert inside.inputs == {"pipelinechannel--memory": "8"}
+
+
+def test_a_field_of_the_pod_that_is_no_text_fails_the_step(tmp_path: Path) -> None:
+    launcher = Launcher(World(tmp_path, {}), {"image": "{{$.inputs.parameters['pipelinechannel--image']}}"}, {}, "")
+    with pytest.raises(BackendError, match="must come from text, not from 8"):
+        launcher.check_pod_fields({"pipelinechannel--image": 8})
 
 
 def test_a_step_without_its_secret_never_starts(tmp_path: Path, data: Path) -> None:

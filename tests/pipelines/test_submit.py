@@ -152,7 +152,7 @@ def test_the_true_command_line_submits_and_follows_to_the_end_but_exits_with_0_w
         (run,) = server.runs.values()
     assert done.returncode == 0, done.stderr
     assert "Run is finished with state FAILED." in done.stdout
-    assert run["runtime_config"]["parameters"]["gpus"] == 0, "a number, of which no pod can be made: hence our own"
+    assert run["runtime_config"]["parameters"]["gpus"] == 0, "a number, though the parameter is text"
     assert run["runtime_config"]["parameters"]["cpu"] == "2"
     assert set(run["pipeline_spec"]) == {"pipeline_spec", "platform_spec"}
     assert ("POST", f"{API}/runs") in server.requests
