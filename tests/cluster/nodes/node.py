@@ -187,7 +187,7 @@ class Node:
             "clusterDomain": "cluster.local",
             "resolvConf": str(resolver),
             "containerRuntimeEndpoint": f"unix://{self.containerd.socket}",
-            "podLogsDir": str(place.folder / "pod-logs"),
+            "podLogsDir": str(self._plane.log_folder / f"pods-{place.index}"),
             "volumePluginDir": str(place.folder / "volume-plugins"),
             # The images are all there is: none may be collected, however full the disk.
             "imageGCHighThresholdPercent": 100,

@@ -11,8 +11,7 @@ from tests.cluster.versions import PRODUCTS
 HEADER = """# Training on two real nodes: one run
 
 Written by `make cluster-test-node`, which starts two kubelets with containerd beside a control plane, all of it on one
-machine, and trains a tiny model in PyTorchJobs of two pods. [cluster-tests.md](cluster-tests.md) says what that needs.
-"""
+machine, and trains a tiny model in PyTorchJobs of two pods: see [cluster-tests.md](cluster-tests.md)."""
 
 
 @dataclass
