@@ -10,7 +10,7 @@ from radiffuse.errors import ConfigError, GaveUp, Preempted, TrainingError
 from radiffuse.gang import Alone, Follower, Lead, Verdict, join_gang
 from radiffuse.rank import ErrorRecord, record_of
 from radiffuse.topology import Topology
-from tests.workers import free_ports
+from tests.workers import free_ports, wait_until
 
 
 class Node(NamedTuple):
@@ -105,7 +105,7 @@ def test_without_node_0_a_node_looks_for_the_result_itself() -> None:
     verdict = follower.gang.conclude(None, lambda cause: Verdict(cause, 0))
     assert verdict.cause is not None
     assert "node 0 was lost" in verdict.cause["message"]
-    assert follower.troubles == ["node 0 is gone"]
+    wait_until(lambda: follower.troubles == ["node 0 is gone"], lambda: str(follower.troubles), 30)
 
 
 def test_what_node_0_finds_before_the_start_is_everyones_end() -> None:

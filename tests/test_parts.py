@@ -121,6 +121,7 @@ def test_prepared_images_come_back_as_they_were(store: Store) -> None:
 def test_encode_in_parts_is_encode(store: Store, inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latents_module, "IMAGES_PER_SHARD", 2)
     given = (inputs.images, inputs.model, EncodeSettings())
+    remove(store, encode_dataset(store, *given))  # another test's, in one shard
     expected = encode_dataset(store, *given)
     assert len(expected.objects) > 2
     remove(store, expected)
@@ -136,6 +137,7 @@ def test_encode_in_parts_is_encode(store: Store, inputs: Inputs, monkeypatch: py
     monkeypatch.setattr(latents_module, "_load_vae", None)  # nothing is left to encode
     assert encode_dataset(store, *given) == expected
     assert encode_part(store, *given, Part(1, 2)) == 0
+    remove(store, expected)
 
 
 def test_samples_in_parts_are_samples(store: Store, tmp_path: Path) -> None:
