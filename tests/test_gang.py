@@ -102,10 +102,10 @@ def test_a_node_that_vanishes_is_trouble_and_the_cause() -> None:
 def test_without_node_0_a_node_looks_for_the_result_itself() -> None:
     lead, follower = begin_all(2)
     lead.gang._lines[1].close()
+    wait_until(lambda: follower.troubles == ["node 0 is gone"], lambda: str(follower.troubles), 30)
     verdict = follower.gang.conclude(None, lambda cause: Verdict(cause, 0))
     assert verdict.cause is not None
     assert "node 0 was lost" in verdict.cause["message"]
-    wait_until(lambda: follower.troubles == ["node 0 is gone"], lambda: str(follower.troubles), 30)
 
 
 def test_what_node_0_finds_before_the_start_is_everyones_end() -> None:
