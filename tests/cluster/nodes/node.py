@@ -15,7 +15,7 @@ from tests.cluster.nodes.cgroups import make_cgroup
 from tests.cluster.nodes.containerd import Containerd, clone
 from tests.cluster.nodes.network import DNS_ADDRESS
 from tests.cluster.plane import ControlPlane
-from tests.cluster.processes import run, wait_until
+from tests.cluster.processes import run
 
 READY_SECONDS = 120.0
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
@@ -82,12 +82,6 @@ class Node:
         wait = ("wait", "--for=condition=Ready", f"node/{self.name}", f"--timeout={READY_SECONDS:.0f}s")
         self._plane.kubectl(*wait, seconds=READY_SECONDS)
 
-    def advertise_gpus(self, count: int) -> None:
-        """Make the cluster believe that it has GPUs, as a device plugin would."""
-        patch = json.dumps([{"op": "add", "path": "/status/capacity/nvidia.com~1gpu", "value": str(count)}])
-        self._plane.kubectl("patch", "node", self.name, "--subresource=status", "--type=json", "--patch", patch)
-        wait_until(lambda: self._allocatable_gpus() == count, READY_SECONDS, f"{self.name} offers {count} GPUs")
-
     def lose(self) -> None:
         """Kill kubelet, containers and daemon at once and cut the network, as a power cut would."""
         run(["ip", "link", "set", self._place.bridge, "down"])
@@ -99,14 +93,6 @@ class Node:
         """Say, as an operator or a cloud controller must, that it will not come back: its pods may be replaced."""
         self._plane.kubectl("taint", "node", self.name, OUT_OF_SERVICE)
 
-    def restore(self) -> None:
-        """Bring a lost node back."""
-        run(["ip", "link", "set", self._place.bridge, "up"])
-        self.containerd.start()
-        self._kubelet.start()
-        self._plane.kubectl("taint", "node", self.name, f"{OUT_OF_SERVICE}-")
-        self.wait_until_ready()
-
     def stop(self) -> None:
         """Stop kubelet and daemon; what they started ends with the process namespace."""
         self._kubelet.stop()
@@ -114,10 +100,6 @@ class Node:
 
     def _is_registered(self) -> bool:
         return self.name in self._plane.kubectl("get", "nodes", "--output=name")
-
-    def _allocatable_gpus(self) -> int:
-        status = self._plane.get("node", self.name)["status"]
-        return int(status["allocatable"].get("nvidia.com/gpu", 0))
 
     def _write_network(self) -> Path:
         folder = self._place.folder / "cni"
