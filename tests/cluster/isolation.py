@@ -8,9 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 ADDRESS = "10.199.0.1"
 """Not loopback: an EndpointSlice, which the API server calls webhooks through, forbids 127.0.0.0/8."""
@@ -35,25 +36,41 @@ def isolated(command: list[str], environment: Mapping[str, str], own_user: bool 
     own_user: in a user namespace too, where this user is root; without, the caller must be root.
     SIGTERM is passed on, and SIGINT reaches the command by itself. Raises IsolationError.
     """
+    return wait_for([start_isolated(command, environment, own_user)])[0]
+
+
+def start_isolated(
+    command: list[str], environment: Mapping[str, str], own_user: bool = True, output: IO[str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start what `isolated` runs, from the main thread; output: in place of this process's own. For `wait_for`."""
     inner = [sys.executable, "-m", "tests.cluster.isolation", *command]
     clean = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     # The command dies with us even when we are killed, and every server dies with the command.
     tied = ["setpriv", "--pdeathsig", "KILL", "--"]
-    process = subprocess.Popen(
-        [*_unshare(own_user), *tied, *inner], cwd=ROOT, env={**clean, **environment, MARK: ADDRESS}
+    return subprocess.Popen(
+        [*_unshare(own_user), *tied, *inner],
+        cwd=ROOT,
+        env={**clean, **environment, MARK: ADDRESS},
+        stdout=output,
+        stderr=output and subprocess.STDOUT,
     )
+
+
+def wait_for(processes: Sequence[subprocess.Popen[bytes]]) -> list[int]:
+    """Exit codes, 128 + the signal for a process that one ended; SIGTERM is passed on to all meanwhile."""
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGTERM:
-            process.terminate()
+            for process in processes:
+                process.terminate()
 
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        code = process.wait()
+        codes = [process.wait() for process in processes]
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return code if code >= 0 else 128 - code
+    return [code if code >= 0 else 128 - code for code in codes]
 
 
 def _unshare(own_user: bool) -> list[str]:

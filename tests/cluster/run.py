@@ -1,6 +1,7 @@
 """`make cluster-test`: build what is missing, then run pytest inside a namespace with the arguments given.
 
-Without a path among them, those are the tests of control_plane/. The logs of a failed run are kept.
+Without arguments, the tests of control_plane/ are shared out to two clusters, each in its own namespace. The logs of a
+failed run are kept.
 """
 
 import contextlib
@@ -15,10 +16,11 @@ from pathlib import Path
 
 from radiffuse.errors import RadiffuseError
 from tests.cluster.build import CONTROL_PLANE, MANIFESTS, build, cpu_seconds, manifests
-from tests.cluster.isolation import ROOT, IsolationError, isolated
+from tests.cluster.isolation import ROOT, IsolationError, start_isolated, wait_for
 from tests.cluster.toolchain import ToolchainError
 
 LOGS = "RADIFFUSE_CLUSTER_LOGS"
+SHARD = "RADIFFUSE_CLUSTER_SHARD"
 PREFIX = "radiffuse-cluster-"
 LOCK = ".lock"
 
@@ -44,17 +46,38 @@ def main() -> int:
 def _run_tests(arguments: list[str]) -> int:
     logs = ROOT / "out" / "cluster-logs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     logs.mkdir(parents=True)
-    paths = [] if any(Path(each.partition("::")[0]).exists() for each in arguments) else ["tests/cluster/control_plane"]
-    command = [sys.executable, "-m", "pytest", "-m", "cluster", *paths, *arguments]
+    # Tests mostly wait for each other's pods; two clusters wait at once. Chosen tests are run by one.
+    shards = 1 if arguments else 2
     _remove_what_a_killed_run_left()
     with tempfile.TemporaryDirectory(prefix=PREFIX) as scratch, Path(scratch, LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        code = isolated(command, {"TMPDIR": scratch, LOGS: str(logs)})
-    if code == 0 or not any(logs.iterdir()):
+        code = _run_shards(arguments, shards, Path(scratch), logs)
+    if code == 0 or not any(path.is_file() for path in logs.rglob("*")):
         shutil.rmtree(logs)
     else:
         print(f"the cluster's logs are kept in {logs}")
     return code
+
+
+def _run_shards(arguments: list[str], count: int, scratch: Path, logs: Path) -> int:
+    """The first exit code that is not 0; what the first shard prints is seen at once, the others' afterwards."""
+    paths = [] if any(Path(each.partition("::")[0]).exists() for each in arguments) else ["tests/cluster/control_plane"]
+    command = [sys.executable, "-m", "pytest", "-m", "cluster", *paths, *arguments]
+    with contextlib.ExitStack() as stack:
+        outputs = [None, *(stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(count - 1))]
+        started = []
+        for number, output in enumerate(outputs):
+            folders = {"TMPDIR": scratch / str(number), LOGS: logs / str(number)}
+            for folder in folders.values():
+                folder.mkdir()
+            environment = {name: str(folder) for name, folder in folders.items()} | {SHARD: f"{number}/{count}"}
+            started.append(start_isolated(command, environment, output=output))
+        codes = wait_for(started)
+        for output in outputs[1:]:
+            assert output is not None
+            output.seek(0)
+            shutil.copyfileobj(output, sys.stdout)
+    return next((code for code in codes if code != 0), 0)
 
 
 def _remove_what_a_killed_run_left() -> None:
