@@ -12,7 +12,6 @@ from tests.cluster.build import executable
 from tests.cluster.nodes.network import reader_kubeconfig
 from tests.cluster.nodes.probe import answers
 from tests.cluster.plane import ControlPlane
-from tests.cluster.processes import wait_until
 
 ADDRESS = "127.0.0.1:9091"
 START_SECONDS = 60.0
@@ -46,10 +45,6 @@ class Prometheus:
         """Labels of every series that was ever scraped and fits the selector."""
         found: list[dict[str, str]] = self._ask("series", {"match[]": selector})
         return found
-
-    def wait_for(self, expression: str, seconds: float) -> list[dict[str, Any]]:
-        """Wait until a query finds something; raises TimeoutError."""
-        return wait_until(lambda: self.query(expression), seconds, f"Prometheus finds {expression}")
 
     def _ask(self, what: str, parameters: dict[str, str]) -> Any:
         url = f"http://{ADDRESS}/api/v1/{what}?{urllib.parse.urlencode(parameters)}"

@@ -75,10 +75,6 @@ class TrainingRun:
         """A pod as it is now."""
         return self.plane.get("pod", name, "--namespace", self.namespace)
 
-    def log(self, pod: str) -> str:
-        """What a pod has logged since its container started last."""
-        return self.plane.kubectl("logs", pod, "--namespace", self.namespace)
-
     def conditions(self) -> dict[str, str]:
         """Conditions of the job that are true, with their messages."""
         found = self.plane.get("pytorchjob", self.job.name, "--namespace", self.namespace).get("status", {})
