@@ -62,6 +62,7 @@ def _machine() -> dict[str, str]:
     return {
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release().split('-')[0]}",
+        "load average of the last 15 minutes": f"{os.getloadavg()[2]:.0f}",
         "versions": versions,
     }
 
