@@ -12,4 +12,5 @@ def light_plan(fate: str = "light", **settings: object) -> TrainPlan:
     latents = Manifest(kind="latents", name="none", uri="s3://datasets/none/0", digest="0")
     model = Manifest(kind="model", name="none", uri="s3://models/none/0", digest="0")
     chosen = {"max_train_steps": 40, "total_batch_size": 4, "train_batch_size": 2, "precision": "fp32"}
-    return plan_training(f"{fate}-{uuid.uuid4().hex[:8]}", latents, model, TrainSettings(**chosen | settings))
+    name = f"{fate}-{uuid.uuid4().hex[:8]}"
+    return plan_training(name, latents, model, TrainSettings(**chosen | settings), processes=None)

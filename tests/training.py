@@ -58,7 +58,8 @@ def plan_run(inputs: Inputs, name: str | None = None, data: Manifest | None = No
     resolved = TrainSettings.model_validate(SHORT | settings)
     if data is None:
         data = inputs.images if resolved.method == "vae" else inputs.latents
-    return plan_training(name or f"run-{uuid.uuid4().hex[:12]}", data, inputs.model, resolved)
+    name = name or f"run-{uuid.uuid4().hex[:12]}"
+    return plan_training(name, data, inputs.model, resolved, resolved.nproc_per_node)
 
 
 def train_here(store: Store, plan: TrainPlan) -> list[dict[str, float]]:

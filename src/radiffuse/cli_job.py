@@ -43,9 +43,7 @@ def _plan(data: Path, model: Path, config: str, set_: list[str] | None) -> "Trai
     from radiffuse.train_plan import plan_training
 
     run = load_config(config, _overrides(set_))
-    # How many processes there are is the job document's affair.
-    settings = run.train.model_copy(update={"nproc_per_node": 1})
-    return plan_training(run.name, load_manifest(data), load_manifest(model, "model"), settings)
+    return plan_training(run.name, load_manifest(data), load_manifest(model, "model"), run.train, processes=None)
 
 
 def _connect(kubeconfig: Path | None) -> "ClusterClient":

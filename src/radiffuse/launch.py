@@ -28,7 +28,7 @@ def launch_training(
 
     Raises ConfigError before anything starts, TrainingError, StorageError or Preempted as the ranks met them.
     """
-    plan = plan_training(run_name, data, model, settings)
+    plan = plan_training(run_name, data, model, settings, settings.nproc_per_node)
     if (finished := store.find(plan.uri)) is not None:
         return finished
     return _launch(store, "radiffuse.train", plan, plan.uri, settings.nproc_per_node, settings.metrics_port)

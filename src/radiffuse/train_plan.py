@@ -46,12 +46,16 @@ class TrainPlan(BaseModel):
         return f"s3://checkpoints/{self.name}-{self.digest}"
 
 
-def plan_training(run_name: str, data: Manifest, model: Manifest, settings: TrainSettings) -> TrainPlan:
+def plan_training(
+    run_name: str, data: Manifest, model: Manifest, settings: TrainSettings, processes: int | None
+) -> TrainPlan:
     """Check what can be checked before anything is loaded; the address is a digest of inputs and settings.
 
+    processes: that train together; None: a job document will say it, and `job_for` checks the batch then.
     Raises ConfigError when the batch does not divide, or when the data is not what method and model train on.
     """
-    plan_batches(settings.total_batch_size, settings.train_batch_size, settings.nproc_per_node)
+    if processes is not None:
+        plan_batches(settings.total_batch_size, settings.train_batch_size, processes)
     needed = DATA_KINDS[settings.method]
     if data.kind != needed:
         hint = "; make them with `radiffuse encode`" if needed == "latents" else ""

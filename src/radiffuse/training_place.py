@@ -37,9 +37,7 @@ def train_at(
         raise ConfigError(
             f"{error.name} is not installed here; pip install 'radiffuse[cluster]' brings the Kubernetes client"
         ) from error
-    # How many processes there are is the job document's affair.
-    plan = plan_training(run_name, data, model, settings.model_copy(update={"nproc_per_node": 1}))
-    return train_in_cluster(store, plan, job, summary)
+    return train_in_cluster(store, plan_training(run_name, data, model, settings, processes=None), job, summary)
 
 
 def _train_here(

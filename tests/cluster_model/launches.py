@@ -41,7 +41,7 @@ def make_inputs() -> tuple[Manifest, Manifest]:
 
 def make_plan(name: str = "few") -> TrainPlan:
     """A plan of its own digest at each call."""
-    return plan_training(name, *make_inputs(), settings())
+    return plan_training(name, *make_inputs(), settings(), processes=None)
 
 
 def settings() -> TrainSettings:

@@ -53,7 +53,7 @@ def test_the_run_decides_its_facts_and_a_document_must_not() -> None:
 
 def test_a_job_takes_from_its_run_what_the_plan_says() -> None:
     settings = TrainSettings(total_batch_size=64, train_batch_size=4, dataloader_workers=3)
-    plan = plan_training("demo", manifest("latents"), manifest("model"), settings)
+    plan = plan_training("demo", manifest("latents"), manifest("model"), settings, processes=None)
     job = load_job("1x8", run=RunFacts.of(plan))
     assert job.checkpoints_uri == plan.checkpoints_uri and job.name == f"demo-{plan.digest[:8]}"
     assert (job.batches.share, job.batches.micro_batch_size, job.cpu) == (8, 4, "40")

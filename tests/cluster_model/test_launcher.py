@@ -36,6 +36,7 @@ from tests.cluster_model.launches import (
     make_inputs,
     make_plan,
     publish_result,
+    result_of,
     settings,
 )
 from tests.cluster_model.objects import Object, condition, event, pod, running, terminated, waiting
@@ -262,13 +263,34 @@ def test_a_run_on_a_cluster_returns_its_result_and_tells_its_story(
         publish_result(store, plan)
         set_conditions(api, "Created", "Succeeded")
 
-    plan = plan_training("few", data, model, settings())
+    plan = plan_training("few", data, model, settings(), processes=None)
     send_and_act(api, succeed)
     manifest = train_at(json.dumps(document()), store, "few", data, model, settings(), summary)
     assert manifest.uri == plan.uri
     assert "| succeeded |" in summary.read_text()
     train_in_cluster(store, plan, "{}", summary)
     assert "The result was in the store already" in summary.read_text()
+
+
+def test_the_batch_is_cut_over_the_processes_of_the_job(
+    api: SmallApi, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(api.kubeconfig))
+    wanted = settings().model_copy(update={"total_batch_size": 12, "train_batch_size": 8})
+    data, model = make_inputs()
+    with pytest.raises(
+        ConfigError, match=r"1 nodes x 1 processes = 1: each of 1 processes has 12 of .*; sizes that do"
+    ):
+        train_at(json.dumps(document(nodes=1, gpus_per_node=1)), store, "few", data, model, wanted)
+
+    def succeed() -> None:
+        publish_result(store, plan)
+        set_conditions(api, "Created", "Succeeded")
+
+    plan = plan_training("few", data, model, wanted, processes=2)
+    send_and_act(api, succeed)
+    two = json.dumps(document(nodes=1, gpus_per_node=2))
+    assert train_at(two, store, "few", data, model, wanted) == result_of(plan)
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,9 @@ def test_a_batch_that_does_not_divide_is_refused_with_sizes_that_do(inputs: Inpu
 def test_data_of_the_wrong_kind_is_refused_with_what_makes_the_right_one(inputs: Inputs) -> None:
     small = TrainSettings(total_batch_size=4)
     with pytest.raises(ConfigError, match=r"trains on latents, not on the dataset .*; make them with `radiffuse enc"):
-        plan_training("x", inputs.images, inputs.model, small)
+        plan_training("x", inputs.images, inputs.model, small, 1)
     with pytest.raises(ConfigError, match="vae trains on dataset, not on the latents"):
-        plan_training("x", inputs.latents, inputs.model, small.model_copy(update={"method": "vae"}))
+        plan_training("x", inputs.latents, inputs.model, small.model_copy(update={"method": "vae"}), 1)
 
 
 def test_latents_of_another_vae_are_refused(inputs: Inputs) -> None:

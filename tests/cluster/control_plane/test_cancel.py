@@ -50,7 +50,7 @@ class Command:
 
     def __init__(self, folder: Path, kubeconfig: Path, job: dict[str, Any]) -> None:
         inputs = make_inputs()
-        self.plan = plan_training("few", *inputs, settings())
+        self.plan = plan_training("few", *inputs, settings(), processes=None)
         self.out, self.summary = folder / "adapted.json", folder / "summary.md"
         self._log = folder / "log"
         run = {"name": "few", "train": settings().model_dump(mode="json", exclude_defaults=True)}
