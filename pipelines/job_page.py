@@ -92,10 +92,12 @@ BACKENDS = """
 
 ## What a pod gets
 
-It runs `radiffuse worker` in the container `pytorch` (PyTorchJob) or `node` (TrainJob). Which node it is and how many
-there are says the operator, in `PET_NNODES`, `PET_NPROC_PER_NODE`, `PET_NODE_RANK`, `PET_MASTER_ADDR` and
-`PET_MASTER_PORT`; `env` may set none of them. The access key and the secret key are read from the secret by the
-kubelet and are in no manifest. `env` refuses names that look like secrets.
+It runs `radiffuse worker` in the container `pytorch` (PyTorchJob) or `node` (TrainJob). The job gives only `args`:
+the image's entry point, `dumb-init --single-child -- radiffuse`, is process 1, so that SIGTERM is obeyed before Python
+is up; an image of your own needs such a one. Which node it is and how many there are says the operator, in
+`PET_NNODES`, `PET_NPROC_PER_NODE`, `PET_NODE_RANK`, `PET_MASTER_ADDR` and `PET_MASTER_PORT`; `env` may set none of
+them. The access key and the secret key are read from the secret by the kubelet and are in no manifest. `env` refuses
+names that look like secrets.
 
 """
 OPERATORS = """

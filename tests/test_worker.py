@@ -1,4 +1,4 @@
-"""The first process of a training pod: what it does before, beside and after torchrun, and how it ends."""
+"""The worker of a training pod: what it does before, beside and after torchrun, and how it ends."""
 
 import json
 import os

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,9 +76,13 @@ def start_pod(
     node: int = 0,
     nodes: int = 1,
     processes: int = 1,
+    below: Sequence[str] = (),
     **settings: object,
 ) -> Pod:
-    """Start the worker of one node; `port` is torchrun's, the line's is the next, then come those for metrics."""
+    """Start the worker of one node; `port` is torchrun's, the line's is the next, then come those for metrics.
+
+    below: the command that is to start it.
+    """
     folder = folder / f"node-{node}"
     (folder / "tmp").mkdir(parents=True, exist_ok=True)
     metrics_port = port + 2 + node
@@ -98,7 +102,7 @@ def start_pod(
     (folder / "termination-log").unlink(missing_ok=True)
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, json.dumps({"linger_seconds": 0.0} | chosen | settings)],
+            [*below, sys.executable, "-c", WORKER, json.dumps({"linger_seconds": 0.0} | chosen | settings)],
             env={**os.environ, **environment, **place},
             stderr=log,
             start_new_session=True,

@@ -346,7 +346,7 @@ def worker(
     termination_log: Annotated[Path, typer.Option(help="Where the kubelet reads why.")] = Path("/dev/termination-log"),
     metrics_port: Annotated[int, typer.Option(min=1, max=65535, help="Of GET /metrics.")] = 9090,
 ) -> None:
-    """Run one pod's part of a training job, as its first process; PET_* say where it stands among the others.
+    """Run one pod's part of a training job; PET_* say where it stands among the others.
 
     Exit code 0: the result is in the store; 2: wrong input; 3: given up; 134 and 143: worth another start.
     """

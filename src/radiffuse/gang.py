@@ -1,6 +1,6 @@
 """What holds the pods of one job together: they start together, and when one ends all end, for one reason.
 
-Each pod's first process keeps a TCP connection to that of node 0, on the port after torchrun's. Whoever dies, however
+Each pod's worker keeps a TCP connection to that of node 0, on the port after torchrun's. Whoever dies, however
 it dies, its connections close: nobody waits for a collective operation to time out. Lines of JSON pass on it:
 
     node k -> 0   {"node": k}                       it is there

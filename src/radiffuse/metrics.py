@@ -4,6 +4,7 @@ Ranks write theirs to files of a folder that PROMETHEUS_MULTIPROC_DIR names, and
 them all, with its own. Rank 0 speaks for the run; two families only are labelled by rank. No label names a patient.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,6 +29,8 @@ STEP_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 3
 CHECKPOINT_BUCKETS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 REQUEST_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
+STORE_METHODS = ("DELETE", "GET", "HEAD", "POST", "PUT")
+STORE_ANSWERS = ("2xx", "4xx", "5xx", "none")
 WORKER_STATES = ("preparing", "waiting", "running", "ending")
 NEWEST: Final = "mostrecent"
 """Of several processes' values of a gauge the one set last, without a label for the process."""
@@ -50,12 +53,14 @@ class TrainingMetrics:
             multiprocess_mode=NEWEST,
         ).labels(rank)
 
-    def start(self, global_step: int, max_train_steps: int) -> None:
-        """The steps that earlier starts have done, and how many there are to be."""
+    def start(self, global_step: int, max_train_steps: int, checkpoint_every_steps: int) -> None:
+        """The steps that earlier starts have done, how many there are to be, and how many from save to save."""
         if self.run is not None:
+            self.run.start_timestamp.set(time.time())
             self.run.global_step.set(global_step)
             self.run.resumed_step.set(global_step)
             self.run.max_steps.set(max_train_steps)
+            self.run.checkpoint_interval.set(checkpoint_every_steps)
 
     def count_step(
         self,
@@ -103,6 +108,7 @@ class RunMetrics:
             "radiffuse_train_step_duration_seconds", "Per optimizer step.", buckets=STEP_BUCKETS, registry=registry
         )
         self.images_per_second = gauge("train_images_per_second", "In the last step, over all processes.")
+        self.start_timestamp = gauge("train_start_timestamp_seconds", "Unix time when this start was ready to train.")
         self.global_step = gauge("train_global_step", "Optimizer steps of the run so far.")
         self.resumed_step = gauge("train_resumed_step", "Optimizer steps that earlier starts had done; 0: afresh.")
         self.max_steps = gauge("train_max_steps", "Optimizer steps the run will take.")
@@ -110,6 +116,7 @@ class RunMetrics:
         self.learning_rate = gauge("train_learning_rate", "Of the last step.")
         self.grad_norm = gauge("train_grad_norm", "Of the last step, before clipping.")
         self.last_step_timestamp = gauge("train_last_step_timestamp_seconds", "Unix time of the last step.")
+        self.checkpoint_interval = gauge("checkpoint_interval_steps", "Optimizer steps from one to the next.")
         self.checkpoint_step = gauge("checkpoint_step", "Step of the newest complete checkpoint of this start.")
         self.checkpoint_bytes = gauge("checkpoint_size_bytes", "Of the newest complete checkpoint of this start.")
         self.checkpoint_timestamp = gauge("checkpoint_last_success_timestamp_seconds", "Unix time when complete.")
@@ -141,6 +148,8 @@ class StoreMetrics:
             ["method", "answer"],
             registry=registry,
         )
+        for method, answer in itertools.product(STORE_METHODS, STORE_ANSWERS):
+            self.requests.labels(method, answer)  # from 0 on: Prometheus sees no increase in a series that begins at 1
         self.seconds = Histogram(
             "radiffuse_store_request_duration_seconds",
             "Until the answer's header, retries included.",
@@ -172,7 +181,7 @@ class _CountingPool(PoolManager):
 
 
 class WorkerMetrics:
-    """What the first process of a pod says of itself, and of the run's starts."""
+    """What the worker of a pod says of itself, and of the run's starts."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
@@ -180,7 +189,13 @@ class WorkerMetrics:
         self._info = Info("radiffuse_worker", "What it runs.", registry=registry)
         self._starts = Counter("radiffuse_run_starts", "Of this run so far, this one included.", registry=registry)
         self._endings = Counter(
-            "radiffuse_run_endings", "Of this run's earlier starts.", ["outcome"], registry=registry
+            "radiffuse_run_endings", "Of this run's starts, by how they ended.", ["outcome"], registry=registry
+        )
+        self._first_timestamp = Gauge(
+            "radiffuse_run_first_start_timestamp_seconds", "Unix time of this run's first start.", registry=registry
+        )
+        self._first_step = Gauge(
+            "radiffuse_run_first_start_step", "Optimizer steps done before this run's first start.", registry=registry
         )
 
     def set_state(self, state: str) -> None:
@@ -196,6 +211,15 @@ class WorkerMetrics:
         self._starts.inc(starts)
         for outcome, count in endings.items():
             self._endings.labels(outcome.lower()).inc(count)
+
+    def set_first_start(self, unix_seconds: float, step: int) -> None:
+        """When the run's first start was, and at which of its steps."""
+        self._first_timestamp.set(unix_seconds)
+        self._first_step.set(step)
+
+    def count_ending(self, outcome: str) -> None:
+        """This start has ended, and how."""
+        self._endings.labels(outcome.lower()).inc()
 
 
 class _RankFiles(Collector):
@@ -237,6 +261,12 @@ def samples(registry: CollectorRegistry) -> Iterator[Sample]:
     """All finite values that the registry would serve."""
     for family in registry.collect():
         yield from (sample for sample in family.samples if math.isfinite(sample.value))
+
+
+def has_last_words(registry: CollectorRegistry) -> bool:
+    """Whether rank 0 has counted what ends a start at once, and what nobody hears who does not scrape it now."""
+    names = ("radiffuse_train_nonfinite_total", "radiffuse_checkpoint_failures_total")
+    return any(sample.name in names and sample.value > 0 for sample in samples(registry))
 
 
 def run_figures(registry: CollectorRegistry) -> dict[str, float]:

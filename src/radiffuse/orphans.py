@@ -1,4 +1,4 @@
-"""The duties of a container's first process: every orphan below it is its child, to be reaped, and to be ended last."""
+"""Answering for all processes below this one: every orphan is its child, to be reaped, and to be ended last."""
 
 import contextlib
 import ctypes
@@ -22,7 +22,7 @@ def reaping_orphans(own_child: Callable[[], int | None]) -> Iterator[None]:
 
     As long as that is None nothing is reaped: it may be about to get its number, and nobody leaves orphans before it.
     """
-    if sys.platform == "linux":  # the first process of a container is it anyway; elsewhere orphans would go to init
+    if sys.platform == "linux":  # else orphans go to the container's first process, where nobody here finds them
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
 
     def reap(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""The first process of a training pod: it runs torchrun, keeps to the gang, and says how it ended.
+"""What runs in a training pod: it starts torchrun, keeps to the gang, and says how it ended.
 
 Its exit code is 0 if and only if the run's result is in the store; `outcome.py` has the others. It imports no torch:
 what watches over 32 ranks should not weigh as much as one of them.
@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from radiffuse.errors import ConfigError, Preempted, RadiffuseError, StorageError, TrainingError
 from radiffuse.gang import Verdict, join_gang
 from radiffuse.heartbeat import beating, in_time, write_metrics
-from radiffuse.metrics import WorkerMetrics, run_figures, serving
+from radiffuse.metrics import WorkerMetrics, has_last_words, run_figures, serving
 from radiffuse.orphans import reaping_orphans
 from radiffuse.outcome import Ending, Outcome
 from radiffuse.processes import Agent, on_stop, rank_environment
@@ -71,7 +71,7 @@ def run_worker(settings: WorkerSettings) -> Outcome:
             with serving(worker.folder / "metrics", settings.metrics_port, worker.registry) as environment:
                 ending = worker.run(environment)
                 _tell(settings.termination_log, ending)
-                if ending.outcome is Outcome.DONE and worker.agent_pid is not None:
+                if worker.should_linger(ending):
                     stop.wait(settings.linger_seconds)  # one more scrape sees the end
         except ConfigError as error:  # the port is taken
             ending = Ending(Outcome.of(error), str(error), 0)
@@ -99,6 +99,12 @@ class Worker:
         """Of torchrun; None as long as it was not started."""
         return None if self._agent is None else self._agent.pid
 
+    def should_linger(self, ending: Ending) -> bool:
+        """Whether this end is news that only a scrape of this pod can tell; another start is not to wait in vain."""
+        if ending.outcome is Outcome.DONE:
+            return self.agent_pid is not None
+        return ending.outcome is Outcome.GAVE_UP or has_last_words(self.registry)
+
     def run(self, environment: Mapping[str, str]) -> Ending:
         """All of it, with that much more in the ranks' environment; what goes wrong is an ending too."""
         self._metrics.set_state("preparing")
@@ -119,6 +125,7 @@ class Worker:
             reason = str(error) if is_ours else f"{type(error).__name__}: {error}"
             ending = Ending(Outcome.of(error), reason, self._global_step)
         self._metrics.set_state("ending")
+        self._metrics.count_ending(ending.outcome.name)
         if job is not None:
             in_time(
                 lambda: self._write_last_words(job, ending),
@@ -151,6 +158,7 @@ class Worker:
     def _count_start(self, job: Job) -> int:
         self._starts = count_start(job.store, job.plan, self._settings.max_starts)
         self._metrics.count_starts(self._starts.total, self._starts.endings)
+        self._metrics.set_first_start(self._starts.first_unix_seconds, self._starts.first_step)
         return self._starts.total
 
     def _make_agent(self, job: Job, environment: Mapping[str, str]) -> Agent:

@@ -88,7 +88,7 @@ def _container(job: "TrainingJob", name: str, ports: list[dict[str, Any]]) -> di
         "name": name,
         "image": job.image,
         "imagePullPolicy": job.image_pull_policy,
-        "command": ["radiffuse"],
+        # No command: the image's own first process takes the worker in, and passes SIGTERM on from the first moment.
         "args": _arguments(job),
         "env": _environment(job),
         "ports": [
