@@ -23,6 +23,8 @@ Written by `make generate`.
 """
 LONGEST = 60
 """Some packages put the whole text of their licence into the field for its name."""
+UNSTATED = "UNKNOWN"
+"""What older tools wrote where nothing was said; the classifiers may say it."""
 
 
 def licences_page(pyproject: Path) -> str:
@@ -42,7 +44,7 @@ def licence_of(package: str) -> str:
     metadata = distribution(package).metadata
     for field, longest in (("License-Expression", None), ("License", LONGEST)):
         for text in metadata.get_all(field, []):
-            if longest is None or (len(text) <= longest and "\n" not in text):
+            if longest is None or (len(text) <= longest and "\n" not in text and text != UNSTATED):
                 return str(text)
     names = [text.rpartition(" :: ")[2] for text in metadata.get_all("Classifier", []) if text.startswith("License")]
     return ", ".join(names) if names else "see its licence file"
