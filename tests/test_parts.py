@@ -142,7 +142,7 @@ def test_encode_in_parts_is_encode(store: Store, inputs: Inputs, monkeypatch: py
 
 def test_samples_in_parts_are_samples(store: Store, tmp_path: Path) -> None:
     model = tiny_model(store, tmp_path / "model", name="tiny-parts")
-    settings = sample_settings(batch_size=1)
+    settings = sample_settings(batch_size=2)
     plan = plan_samples("parts", model, settings, baseline=False)
     assert len(plan.chunks()) == 4
     run_plan(store, plan, rank=0, world_size=1)

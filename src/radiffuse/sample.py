@@ -98,17 +98,6 @@ def load_sampler(model_path: Path, settings: SampleSettings) -> Sampler:
     return Sampler(models, noise_scheduler, encoder_hidden_states, settings, device)
 
 
-def draw_samples(
-    model_path: Path,
-    settings: SampleSettings,
-    sample_ids: range,
-    output: Path,
-    on_step: Callable[[], None] | None = None,
-) -> None:
-    """Draw samples from the pipeline in folder `model_path` and write them to the shard `output`."""
-    write_samples(output, draw_chunk(load_sampler(model_path, settings), sample_ids, on_step))
-
-
 def draw_chunk(sampler: Sampler, sample_ids: range, on_step: Callable[[], None] | None = None) -> list[Sample]:
     """Draw samples in batches; `on_step` is called after every U-Net call."""
     settings = sampler.settings
@@ -197,7 +186,7 @@ def run_plan(store: "Store", plan: SamplePlan, rank: int, world_size: int) -> No
     own = [chunk for chunk in plan.own_chunks(rank, world_size) if chunk in missing]
     if own:
         sampler = load_sampler(store.fetch_cached(plan.model), plan.settings)
-        calls = sum(len(even_parts(chunk, plan.settings.batch_size)) for chunk in own) * sampler.num_unet_calls
+        calls = len(own) * sampler.num_unet_calls  # a chunk is a batch
         # Rank 0 alone shows its share, which is as large as the others'.
         with (
             tempfile.TemporaryDirectory(prefix="radiffuse-sample-") as folder,

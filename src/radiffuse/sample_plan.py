@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
-BATCHES_PER_CHUNK = 2
+FORMAT = 2
 # torch's CPU generator (Mersenne Twister) keeps the low 32 bits of its seed: beyond them, images would repeat.
 SEED_MODULUS = 2**32
 # A prime above a million, so that with seed 0 an image's seed is its number, and other seeds start elsewhere.
@@ -53,8 +52,8 @@ class SamplePlan(BaseModel):
         return self.settings.samples_per_prompt * len(self.settings.prompts)
 
     def chunks(self) -> list[range]:
-        """Consecutive sample_ids that become one shard; the same for any number of processes."""
-        return even_parts(range(self.num_samples), BATCHES_PER_CHUNK * self.settings.batch_size)
+        """Batches of consecutive sample_ids, each one shard; the same for any number of processes."""
+        return even_parts(range(self.num_samples), self.settings.batch_size)
 
     def own_chunks(self, rank: int = 0, world_size: int = 1) -> list[range]:
         """Those that one of a job's processes draws. By place in the plan, so that it needs nobody else to know."""
