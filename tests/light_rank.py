@@ -7,8 +7,11 @@ import sys
 import time
 from pathlib import Path
 
-from radiffuse.errors import ConfigError
+from prometheus_client import CollectorRegistry
+
+from radiffuse.errors import ConfigError, TrainingError
 from radiffuse.manifest import Manifest
+from radiffuse.metrics import TrainingMetrics
 from radiffuse.rank import run_rank
 from radiffuse.storage import open_store
 from radiffuse.train_plan import TrainPlan
@@ -20,6 +23,9 @@ def work(plan: TrainPlan) -> None:
     if os.environ["RANK"] == str(int(os.environ["WORLD_SIZE"]) - 1):
         if fate == "refuse":
             raise ConfigError("train.method unet cannot be trained on this")
+        if fate == "nonfinite":
+            TrainingMetrics(CollectorRegistry(), rank=0).refuse_step()
+            raise TrainingError("step 1: the loss is nan")
         if fate == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         if fate == "done":

@@ -1,17 +1,21 @@
 """Checkpoints: complete or not there, checked when read, pruned, and never silently replaced by another."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
+from prometheus_client import CollectorRegistry
 
 from radiffuse.checkpoint import OPTIMIZER, WEIGHTS, Checkpoints, Trained, discard, read_state
 from radiffuse.config import TrainSettings
-from radiffuse.errors import IntegrityError, ObjectNotFoundError, StorageError
+from radiffuse.errors import AccessDeniedError, IntegrityError, ObjectNotFoundError, StorageError
 from radiffuse.manifest import MANIFEST_NAME
+from radiffuse.metrics import RunMetrics
 from radiffuse.optimization import Ema, make_optimizer
 from radiffuse.storage import Store
 from tests.training import Inputs, inputs, losses, plan_run, train_here
+from tests.workers import wait_until
 
 __all__ = ["inputs"]
 
@@ -69,6 +73,16 @@ def test_training_on_does_not_change_a_snapshot() -> None:
 
 def test_without_a_checkpoint_no_step_is_done(store: Store) -> None:
     assert checkpoints_of(store, "none").latest_step() == 0
+
+
+def test_a_failed_upload_is_counted_when_it_fails_and_raised_when_it_is_waited_for(store: Store) -> None:
+    registry = CollectorRegistry()
+    refused = Store(dataclasses.replace(store.settings, secret_key="wrong"))
+    checkpoints = Checkpoints(refused, "s3://checkpoints/refused", "refused", "0", 2, RunMetrics(registry))
+    checkpoints.save(1, FILES, {})
+    wait_until(lambda: registry.get_sample_value("radiffuse_checkpoint_failures_total") == 1, lambda: "none failed", 60)
+    with pytest.raises(AccessDeniedError):
+        checkpoints.wait()
 
 
 def test_an_interrupted_upload_is_never_seen_as_complete_and_is_cleared_away_later(store: Store) -> None:

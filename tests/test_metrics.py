@@ -33,7 +33,7 @@ STEP = {"step": 3, "loss": 0.5, "learning_rate": 1e-4, "grad_norm": 2.0}
 
 def take_a_step(metrics: TrainingMetrics) -> None:
     """All that a rank says of a step and of a checkpoint."""
-    metrics.start(2, 10)
+    metrics.start(2, 10, checkpoint_every_steps=3)
     metrics.count_step(STEP, images=8, seconds=0.25, data_wait_seconds=0.01, peak_memory_bytes=1000)
     if metrics.run is not None:
         metrics.run.copy_seconds.observe(0.2)
@@ -73,6 +73,7 @@ def test_every_metric_has_the_prefix_and_a_step_moves_them() -> None:
         "radiffuse_train_images_per_second 32.0",
         "radiffuse_train_global_step 3.0",
         "radiffuse_train_resumed_step 2.0",
+        "radiffuse_checkpoint_interval_steps 3.0",
         "radiffuse_train_loss 0.5",
         'radiffuse_train_step_duration_seconds_bucket{le="0.3"} 1.0',
         'radiffuse_train_data_wait_seconds_total{rank="0"} 0.01',
@@ -119,6 +120,8 @@ def test_a_job_of_64_ranks_has_at_most_500_series(as_rank, tmp_path: Path, monke
         worker.set_state(WORKER_STATES[0])
         worker.describe("run", "0123456789abcdef", "unet")
         worker.count_starts(9, {"CRASHED": 3, "PREEMPTED": 5})
+        worker.set_first_start(1.8e9, 0)
+        worker.count_ending("DONE")
         text = served(folder) + generate_latest(worker.registry).decode()
         count += sum(1 for line in text.splitlines() if not line.startswith("#"))
     assert 200 < count <= 500
@@ -147,6 +150,7 @@ def test_requests_to_the_store_are_counted_by_method_and_answer(store: Store) ->
     text = generate_latest(registry).decode()
     assert 'radiffuse_store_requests_total{answer="2xx",method="PUT"} 1.0' in text
     assert 'radiffuse_store_requests_total{answer="4xx",method="HEAD"} 1.0' in text
+    assert 'radiffuse_store_requests_total{answer="none",method="PUT"} 0.0' in text  # there before the first one fails
 
 
 @pytest.mark.usefixtures("store_environment")

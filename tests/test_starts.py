@@ -1,5 +1,7 @@
 """What a run remembers of its starts, in a real store."""
 
+import time
+
 import pytest
 
 from radiffuse.checkpoint_index import step_uri
@@ -7,7 +9,6 @@ from radiffuse.errors import GaveUp
 from radiffuse.manifest import Manifest
 from radiffuse.outcome import Ending, Outcome
 from radiffuse.starts import (
-    Starts,
     count_start,
     forget_starts,
     is_terminal,
@@ -45,7 +46,21 @@ def test_a_newer_checkpoint_is_progress_and_the_count_begins_again(store: Store)
         crash(store, plan)
         if step % 3 == 0:
             commit_step(store, plan, step)
-    assert count_start(store, plan, 3) == Starts(9, 3, 6, {"CRASHED": 8})
+    now = count_start(store, plan, 3)
+    assert (now.total, now.starts, now.step, now.endings) == (9, 3, 6, {"CRASHED": 8})
+
+
+def test_the_time_and_the_step_of_the_first_start_are_kept_until_the_plan_is_submitted_anew(store: Store) -> None:
+    plan, before = light_plan(), time.time()
+    commit_step(store, plan, 5)
+    first = count_start(store, plan, 3)
+    assert before <= first.first_unix_seconds <= time.time() and first.first_step == 5
+    commit_step(store, plan, 8)
+    second = count_start(store, plan, 3)
+    assert (second.first_unix_seconds, second.first_step) == (first.first_unix_seconds, 5)
+    forget_starts(store, plan)
+    anew = count_start(store, plan, 3)
+    assert anew.first_unix_seconds > first.first_unix_seconds and anew.first_step == 8
 
 
 def test_a_start_that_was_killed_without_a_word_counts_too(store: Store) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -216,8 +217,23 @@ def test_a_pod_reaps_the_orphans_of_its_ranks_and_is_done_when_the_result_is_the
         assert pod.ending == Ending(Outcome.DONE, f"the result is at {plan.uri}", 0)
         assert Path(f"/proc/{pod.process.pid}/task/{pod.process.pid}/children").read_text() == ""
         assert pod.metrics()['radiffuse_worker_state{radiffuse_worker_state="ending"}'] == 1
+        assert pod.metrics()['radiffuse_run_endings_total{outcome="done"}'] == 1
         pod.process.send_signal(signal.SIGTERM)  # it lingers for a last scrape, but not now
         assert gang.wait(20) == [0]
+
+
+def test_a_pod_stays_for_a_last_scrape_after_a_loss_that_is_not_finite(
+    store: Store, tmp_path: Path, store_environment: dict[str, str]
+) -> None:
+    settings = {"module": "tests.light_rank", "linger_seconds": 600.0}
+    uri = submit(store, light_plan("nonfinite"))
+    with Gang(uri, tmp_path, store_environment, nodes=1, **settings) as gang:
+        (pod,) = gang.pods
+        wait_until(lambda: pod.ending is not None, lambda: pod.log)
+        assert pod.ending is not None and pod.ending.outcome is Outcome.CRASHED
+        assert pod.metrics()["radiffuse_train_nonfinite_total"] == 1
+        pod.process.send_signal(signal.SIGTERM)
+        assert gang.wait(20) == [134]
 
 
 def test_a_gang_killed_and_preempted_goes_on_and_ends_like_an_uninterrupted_run(
@@ -253,6 +269,8 @@ def check_metrics_while_running(gang: Gang, plan: TrainPlan) -> None:
     assert first["radiffuse_train_loss"] > 0
     assert first["radiffuse_checkpoint_size_bytes"] > 1000
     assert first["radiffuse_run_starts_total"] == 1
+    assert time.time() - 900 < first["radiffuse_run_first_start_timestamp_seconds"] < time.time()
+    assert first["radiffuse_checkpoint_interval_steps"] == plan.settings.checkpoint_every_steps
     assert first['radiffuse_store_requests_total{answer="2xx",method="PUT"}'] > 4
     assert "radiffuse_train_loss" not in second
     for node, metrics in enumerate((first, second)):

@@ -135,18 +135,21 @@ class Checkpoints:
     def save(self, global_step: int, files: TensorFiles, state: Mapping[str, Any]) -> None:
         """Upload in the background; the checkpoint counts once its manifest is written, last."""
         self.wait()
-        self._pending = self._uploader.submit(self._upload, global_step, files, dict(state))
+        self._pending = self._uploader.submit(self._try_upload, global_step, files, dict(state))
 
     def wait(self) -> None:
         """Until the checkpoint that was saved last is complete."""
         if self._pending is not None:
             pending, self._pending = self._pending, None
-            try:
-                pending.result()
-            except Exception:
-                if self._metrics is not None:
-                    self._metrics.checkpoint_failures.inc()
-                raise
+            pending.result()
+
+    def _try_upload(self, global_step: int, files: TensorFiles, state: Mapping[str, Any]) -> None:
+        try:
+            self._upload(global_step, files, state)
+        except Exception:
+            if self._metrics is not None:  # at once: whoever waits for the upload may do so minutes later
+                self._metrics.checkpoint_failures.inc()
+            raise
 
     def _upload(self, global_step: int, files: TensorFiles, state: Mapping[str, Any]) -> None:
         start = time.monotonic()

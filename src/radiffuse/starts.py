@@ -6,8 +6,9 @@ vain. A new submission forgets both.
 
 import json
 import logging
+import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from radiffuse.checkpoint_index import complete_steps
@@ -35,17 +36,22 @@ class Starts:
     """How often a start ended in each outcome; one that was killed in between says nothing and is not in it."""
     reason: str = "it was killed before it could say why"
     """Why the last start ended."""
+    first_unix_seconds: float = 0.0
+    """When the first start was; 0 where an earlier version counted it."""
+    first_step: int = 0
+    """Of the newest complete checkpoint at the first start."""
 
     def next(self, step: int) -> "Starts":
         """One more start, at the newest complete checkpoint that there is now."""
         starts = self.starts + 1 if self.total and step == self.step else 1
-        return Starts(self.total + 1, starts, step, self.endings)
+        first = self if self.total else Starts(first_unix_seconds=time.time(), first_step=step)
+        return replace(first, total=self.total + 1, starts=starts, step=step, reason=Starts.reason)
 
     def ended(self, ending: Ending) -> "Starts":
         """The start that is counted last has ended."""
         endings = Counter(self.endings)
         endings[ending.outcome.name] += 1
-        return Starts(self.total, self.starts, self.step, dict(endings), ending.reason)
+        return replace(self, endings=dict(endings), reason=ending.reason)
 
 
 def count_start(store: "Store", plan: TrainPlan, max_starts: int) -> Starts:

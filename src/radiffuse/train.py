@@ -104,7 +104,7 @@ def train(plan: TrainPlan, store: "Store", data_folder: Path, model_folder: Path
             checkpoint_activations(model)
         trained = make_trained(model, settings)
         global_step, history = resume(accelerator, checkpoints, trained)
-        metrics.start(global_step, settings.max_train_steps)
+        metrics.start(global_step, settings.max_train_steps, settings.checkpoint_every_steps)
         run = Run(
             settings,
             accelerator,

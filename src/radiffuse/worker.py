@@ -100,10 +100,12 @@ class Worker:
         return None if self._agent is None else self._agent.pid
 
     def should_linger(self, ending: Ending) -> bool:
-        """Whether this end is news that only a scrape of this pod can tell; another start is not to wait in vain."""
+        """Whether the end is news that only a scrape of this pod can tell."""
         if ending.outcome is Outcome.DONE:
             return self.agent_pid is not None
-        return ending.outcome is Outcome.GAVE_UP or has_last_words(self.registry)
+        return ending.outcome is Outcome.GAVE_UP or (
+            ending.outcome is Outcome.CRASHED and has_last_words(self.registry)
+        )
 
     def run(self, environment: Mapping[str, str]) -> Ending:
         """All of it, with that much more in the ranks' environment; what goes wrong is an ending too."""
