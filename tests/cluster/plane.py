@@ -172,7 +172,8 @@ class ControlPlane:
             f"--advertise-address={ADDRESS}",
             "--secure-port=6443",
             "--authorization-mode=Node,RBAC",
-            "--enable-admission-plugins=NodeRestriction",
+            # The second is OpenShift's: an object that blocks its owner's deletion needs rights over the owner.
+            "--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement",
             "--allow-privileged=true",
             f"--service-cluster-ip-range={SERVICE_RANGE}",
             # There is no kube-proxy here, so the server itself finds a webhook's address behind its Service.

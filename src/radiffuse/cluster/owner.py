@@ -1,4 +1,4 @@
-"""Whose job it is: a pipeline's run owns the jobs that its steps send, and takes them with it when it is deleted."""
+"""Whose job it is: a pipeline's run, or the batch Job that a launcher runs in, takes the jobs that it sent with it."""
 
 import logging
 import os
@@ -10,20 +10,25 @@ from radiffuse.cluster.kinds import PODS, Object
 
 logger = logging.getLogger(__name__)
 
-POD_NAME_VARIABLE = "KFP_POD_NAME"
+KFP_POD_NAME_VARIABLE = "KFP_POD_NAME"
+"""KFP sets it in every step."""
+POD_NAME_VARIABLE = "POD_NAME"
+"""The pod of a batch Job sets it itself, from `metadata.name`: its host name may be cut short."""
 RUN_ID_LABEL = "pipeline/runid"
 RUN_ID_ANNOTATION = "radiffuse.org/pipeline-run"
+OWNERS = (("argoproj.io", "Workflow"), ("batch", "Job"))
+"""API group and kind. Never the pod: it may be replaced, and the next one goes on for the same owner."""
 
 
 class Owner:
-    """The workflow of the pipeline's run; one without `reference` owns nothing, as on a laptop."""
+    """The workflow of the pipeline's run, or a batch Job; one without `reference` owns nothing, as on a laptop."""
 
     def __init__(self, reference: Object | None = None, run_id: str = "") -> None:
         self.reference, self.run_id = reference, run_id
 
     @property
     def uid(self) -> str:
-        """Of the workflow; empty when there is none."""
+        """Of the workflow or batch Job; empty when there is none."""
         return text(self.reference, "uid")
 
     def claim(self, manifest: Object) -> Object:
@@ -37,25 +42,26 @@ class Owner:
 
 
 def find_owner(client: ClusterClient, namespace: str) -> Owner:
-    """The workflow that owns this process's own pod, when that pod is a pipeline step in that namespace."""
-    pod_name = os.environ.get(POD_NAME_VARIABLE)
+    """What owns this process's own pod, when that pod is in that namespace: a pipeline's step, or a batch Job's."""
+    pod_name = os.environ.get(KFP_POD_NAME_VARIABLE) or os.environ.get(POD_NAME_VARIABLE)
     if not pod_name:
         return Owner()
     if client.namespace != namespace:
         logger.warning(
-            "a run in namespace %s cannot own a job in %s; delete the job yourself", client.namespace, namespace
+            "a launcher in namespace %s cannot own a job in %s; delete the job yourself", client.namespace, namespace
         )
         return Owner()
     try:
         pod = client.get(PODS, namespace, pod_name)
     except (ForbiddenError, NotFoundError) as error:
-        logger.warning("the job gets no owner, so deleting the run will not delete it: %s", error)
+        logger.warning("the job gets no owner, so deleting its launcher will not delete it: %s", error)
         return Owner()
     for reference in objects(pod, "metadata", "ownerReferences"):
-        if text(reference, "kind") == "Workflow":
+        if (text(reference, "apiVersion").partition("/")[0], text(reference, "kind")) in OWNERS:
+            # Without blockOwnerDeletion, for which some clusters demand a right over the owner's finalizers.
             kept = {key: reference[key] for key in ("apiVersion", "kind", "name", "uid") if key in reference}
-            return Owner(kept | {"blockOwnerDeletion": True}, text(pod, "metadata", "labels", RUN_ID_LABEL))
-    logger.warning("pod %s belongs to no workflow, so nothing owns the job", pod_name)
+            return Owner(kept, text(pod, "metadata", "labels", RUN_ID_LABEL))
+    logger.warning("pod %s belongs to no workflow and no batch Job, so nothing owns the job", pod_name)
     return Owner()
 
 

@@ -1,7 +1,5 @@
 """The rights that the documentation lists are what a launcher needs, and all that it has."""
 
-from pathlib import Path
-
 import pytest
 
 from radiffuse.cluster.api_errors import ForbiddenError
@@ -10,6 +8,7 @@ from radiffuse.cluster.kinds import EVENTS, PODS, PYTORCHJOB, SECRETS, Resource
 from radiffuse.cluster.permissions import Right, rights, role
 from radiffuse.cluster.state import Phase
 from radiffuse.storage import Store
+from tests.cluster.accounts import account
 from tests.cluster.plane import ControlPlane
 from tests.cluster_model.launches import SECRET, document, launched, make_secret
 
@@ -30,24 +29,6 @@ NEVER = (
     (Resource("", "v1", "serviceaccounts"), "impersonate", ""),
     (Resource("rbac.authorization.k8s.io", "v1", "roles"), "create", ""),
 )
-
-
-def account(plane: ControlPlane, namespace: str, name: str, granted: tuple[Right, ...]) -> Path:
-    """A kubeconfig of a new account with exactly those rights."""
-    subject = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
-    group = "rbac.authorization.k8s.io"
-    plane.apply(
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}},
-        role(name, namespace, granted),
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": "RoleBinding",
-            "metadata": {"name": name, "namespace": namespace},
-            "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
-            "subjects": [subject],
-        },
-    )
-    return plane.kubeconfig_for(namespace, name)
 
 
 def may(client: ClusterClient, right: Right, verb: str, namespace: str) -> bool:

@@ -14,14 +14,13 @@ from radiffuse.cluster.api_errors import RefusedError, UnauthenticatedError, Una
 from radiffuse.cluster.client import ClusterClient
 from radiffuse.cluster.job import TrainingJob
 from radiffuse.cluster.kinds import PYTORCHJOB
-from radiffuse.cluster.owner import POD_NAME_VARIABLE, Owner, find_owner
+from radiffuse.cluster.owner import Owner
 from radiffuse.cluster.stopping import stop
 from radiffuse.cluster.submit import Submitted, dry_run, job_for, submit
 from radiffuse.errors import ClusterError, ConfigError
 from radiffuse.storage import Store
 from radiffuse.train_plan import TrainPlan
 from tests.cluster.plane import ControlPlane
-from tests.cluster.processes import wait_until
 from tests.cluster_model.launches import document, make_inputs, make_plan, make_secret
 
 pytestmark = pytest.mark.cluster
@@ -45,10 +44,8 @@ def job_of(plan: TrainPlan, namespace: str, **fields: Any) -> TrainingJob:
     return job_for(plan, json.dumps(document(**fields)), namespace)
 
 
-def send(
-    client: ClusterClient, store: Store, plan: TrainPlan, namespace: str, owner: Owner | None = None, **fields: Any
-) -> Submitted:
-    return submit(client, store, plan, job_of(plan, namespace, **fields), owner or Owner(), lambda: None)
+def send(client: ClusterClient, store: Store, plan: TrainPlan, namespace: str, **fields: Any) -> Submitted:
+    return submit(client, store, plan, job_of(plan, namespace, **fields), Owner(), lambda: None)
 
 
 def jobs(plane: ControlPlane, namespace: str) -> list[dict[str, Any]]:
@@ -221,63 +218,6 @@ def test_a_server_that_is_not_there_and_one_that_is_another_are_told_apart(
     path.write_text(yaml.safe_dump(document_))
     with ClusterClient(path) as client, pytest.raises(ClusterError, match="no trusted TLS connection to https://10"):
         client.get(PYTORCHJOB.resource, "default", "x")
-
-
-@pytest.fixture
-def workflow(control_plane: ControlPlane, namespace: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A workflow with a step's pod, which this process now is."""
-    names = {"plural": "workflows", "singular": "workflow", "kind": "Workflow"}
-    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    version = {"name": "v1alpha1", "served": True, "storage": True, "schema": schema}
-    control_plane.apply(
-        {
-            "apiVersion": "apiextensions.k8s.io/v1",
-            "kind": "CustomResourceDefinition",
-            "metadata": {"name": "workflows.argoproj.io"},
-            "spec": {"group": "argoproj.io", "names": names, "scope": "Namespaced", "versions": [version]},
-        }
-    )
-    control_plane.kubectl("wait", "--for=condition=Established", "crd/workflows.argoproj.io", "--timeout=30s")
-    metadata = {"name": "finetune-x", "namespace": namespace}
-    control_plane.apply({"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": metadata})
-    found = control_plane.get("workflow", "finetune-x", "--namespace", namespace)
-    owner = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": "finetune-x"}
-    owner["uid"] = found["metadata"]["uid"]
-    security = {"runAsNonRoot": True, "runAsUser": 20002, "seccompProfile": {"type": "RuntimeDefault"}}
-    container = {"name": "main", "image": "radiffuse.test/step:1"}
-    container["securityContext"] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    labels = {"pipeline/runid": "7f3a"}
-    control_plane.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "step", "namespace": namespace, "ownerReferences": [owner], "labels": labels},
-            "spec": {"securityContext": security, "containers": [container]},
-        }
-    )
-    monkeypatch.setenv(POD_NAME_VARIABLE, "step")
-    return owner
-
-
-def test_a_run_owns_its_job_and_takes_it_with_it(
-    control_plane: ControlPlane, store: Store, job_namespace: str, workflow: dict[str, Any]
-) -> None:
-    control_plane.kubectl("create", "rolebinding", "all", "--clusterrole=cluster-admin",
-                          f"--serviceaccount={job_namespace}:default", "--namespace", job_namespace)  # fmt: skip
-    with ClusterClient(control_plane.kubeconfig_for(job_namespace, "default")) as client:
-        assert client.namespace == job_namespace
-        owner = find_owner(client, job_namespace)
-        assert owner.reference == workflow | {"blockOwnerDeletion": True}
-        plan = make_plan()
-        send(client, store, plan, job_namespace, owner)
-        (job,) = jobs(control_plane, job_namespace)
-        assert job["metadata"]["ownerReferences"] == [owner.reference]
-        assert job["metadata"]["annotations"]["radiffuse.org/pipeline-run"] == "7f3a"
-        other = Owner({**workflow, "name": "finetune-y", "uid": "another"})
-        with pytest.raises(ConfigError, match="Workflow finetune-x trains the same plan now"):
-            send(client, store, plan, job_namespace, other)
-    control_plane.kubectl("delete", "workflow", "finetune-x", "--namespace", job_namespace)
-    wait_until(lambda: jobs(control_plane, job_namespace) == [], 60, "the garbage collector has taken the job")
 
 
 def test_the_commands_show_and_cancel_a_job(
