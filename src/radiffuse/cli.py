@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from radiffuse import __version__
+from radiffuse.cli_doctor import doctor
 from radiffuse.cli_job import app as job_app
 from radiffuse.cli_options import (
     Config,
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 app.add_typer(store_app, name="store")
 app.add_typer(job_app, name="job")
+app.command(epilog="Example: radiffuse doctor --namespace train --job 2x32")(doctor)
 
 
 def _version(value: bool) -> None:
@@ -342,7 +344,7 @@ def worker(
     max_starts: Annotated[int, typer.Option(min=1, help="Give up after so many without a newer checkpoint.")] = 5,
     rendezvous_timeout_seconds: Annotated[float, typer.Option(min=1, help="Wait so long for other nodes.")] = 600,
     grace_seconds: Annotated[float, typer.Option(min=1, help="From SIGTERM to the end: a checkpoint must fit.")] = 300,
-    linger_seconds: Annotated[float, typer.Option(min=0, help="Serve metrics so long after an end that they tell of.")] = 20,
+    linger_seconds: Annotated[float, typer.Option(min=0, help="Serve metrics so long after a telling end.")] = 20,
     termination_log: Annotated[Path, typer.Option(help="Where the kubelet reads why.")] = Path("/dev/termination-log"),
     metrics_port: Annotated[int, typer.Option(min=1, max=65535, help="Of GET /metrics.")] = 9090,
 ) -> None:
