@@ -67,4 +67,4 @@ def _machine() -> dict[str, str]:
     }
 
 
-_UNUSED = {"kwok", "trainer", "jobset"}
+_UNUSED = {"kwok", "trainer", "jobset", "promtool"}
