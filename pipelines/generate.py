@@ -1,7 +1,7 @@
 """Write what is generated, or with --check fail with a diff where a committed file is not current.
 
-Generated are each component's component.yaml and README.md, each pipeline's YAML, and docs/jobs.md,
-docs/licences.md, docs/permissions.md, docs/report.md and its JSON schema.
+Generated are each component's component.yaml and README.md, each pipeline's YAML, docs/jobs.md, docs/licences.md,
+docs/permissions.md, docs/report.md and its JSON schema, and of the chart all but its templates.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from typing import Any
 
 from kfp import compiler
 
+from charts import generate as chart
 from pipelines.job_page import job_page
 from pipelines.licences import licences_page
 from pipelines.report_page import report_page, schema_file
@@ -70,6 +71,7 @@ def generated_files() -> Iterator[tuple[Path, str]]:
     yield Path("docs") / "licences.md", licences_page(ROOT / "pyproject.toml")
     yield Path("docs") / "report.md", report_page()
     yield Path("docs") / "report.schema.json", schema_file()
+    yield from chart.generated_files()
 
 
 def component_page(component: Any) -> str:

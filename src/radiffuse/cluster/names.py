@@ -18,6 +18,7 @@ _IMAGE = re.compile(
 _SECRET_LIKE = re.compile(
     r"(?:^|_)(?:SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIALS?|(?:API|ACCESS|PRIVATE)_?KEY)(?:_|$)", re.I
 )
+_SECRET_ENTRY = re.compile(r"[-._a-zA-Z0-9]+")
 _TORCHRUN = re.compile(r"PET_\w*|MASTER_(?:ADDR|PORT)|(?:LOCAL_|GROUP_|ROLE_)?(?:RANK|WORLD_SIZE)")
 
 
@@ -87,7 +88,7 @@ def _check_variable(name: str) -> str:
 
 
 def _check_secret_entry(name: str) -> str:
-    if re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", name) is None:
+    if len(name) > 253 or _SECRET_ENTRY.fullmatch(name) is None:
         raise ValueError("must be the name of a secret's entry: letters, digits and '-_.', at most 253 characters")
     return name
 
@@ -107,17 +108,35 @@ def has_digest(image: str) -> bool:
     return "@sha256:" in image
 
 
-def schema_format(name: str) -> Any:
-    """The JSON schema says in its `format` what kind of text it is."""
-    return Field(json_schema_extra={"format": name})
+def schema_format(name: str, pattern: re.Pattern[str] | None = None, **more: Any) -> Any:
+    """The JSON schema says in its `format` what kind of text it is, and in its `x-pattern` what it looks like."""
+    # Not `pattern`, which pydantic moves about; a group's name is for Python alone.
+    looks = {} if pattern is None else {"x-pattern": f"^(?:{re.sub(r'[?]P<[a-z]+>', '?:', pattern.pattern)})$"}
+    return Field(json_schema_extra={"format": name, **looks, **more})
 
 
-DnsLabel = Annotated[str, AfterValidator(_check_dns_label), schema_format("DNS label")]
-Namespace = Annotated[str, AfterValidator(_check_namespace), schema_format("DNS label")]
-ObjectName = Annotated[str, AfterValidator(_check_object_name), schema_format("object name")]
-SecretEntry = Annotated[str, AfterValidator(_check_secret_entry), schema_format("secret entry")]
-LabelKey = Annotated[str, AfterValidator(_check_label_key), schema_format("label key")]
-LabelValue = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_label_value), schema_format("label value")]
-Text = Annotated[str, BeforeValidator(_as_text)]
-Variable = Annotated[str, AfterValidator(_check_variable), schema_format("variable name")]
-Image = Annotated[str, AfterValidator(_check_image), schema_format("image")]
+_LABEL_KEY = re.compile(rf"(?:{_SUBDOMAIN.pattern}/)?{_WORD.pattern}")
+_NOT_OURS = re.compile(rf"^(?:{_TORCHRUN.pattern})$|^MINIO_|(?i:{_SECRET_LIKE.pattern})")
+
+DnsLabel = Annotated[str, AfterValidator(_check_dns_label), schema_format("DNS label", _LABEL, maxLength=LABEL_LENGTH)]
+Namespace = Annotated[
+    str, AfterValidator(_check_namespace), schema_format("DNS label", _NAMESPACE, maxLength=LABEL_LENGTH)
+]
+ObjectName = Annotated[str, AfterValidator(_check_object_name), schema_format("object name", _SUBDOMAIN, maxLength=253)]
+SecretEntry = Annotated[
+    str, AfterValidator(_check_secret_entry), schema_format("secret entry", _SECRET_ENTRY, maxLength=253)
+]
+LabelKey = Annotated[str, AfterValidator(_check_label_key), schema_format("label key", _LABEL_KEY, maxLength=317)]
+LabelValue = Annotated[
+    str,
+    BeforeValidator(_as_text),
+    AfterValidator(_check_label_value),
+    schema_format("label value", re.compile(rf"(?:{_WORD.pattern})?"), maxLength=LABEL_LENGTH),
+]
+Text = Annotated[str, BeforeValidator(_as_text), schema_format("text")]
+Variable = Annotated[
+    str,
+    AfterValidator(_check_variable),
+    schema_format("variable name", _VARIABLE, **{"not": {"pattern": _NOT_OURS.pattern}}),
+]
+Image = Annotated[str, AfterValidator(_check_image), schema_format("image", _IMAGE)]

@@ -12,6 +12,8 @@ _BINARY = {f"{prefix}i": Decimal(1024) ** power for power, prefix in enumerate("
 _DECIMAL = {prefix: Decimal(1000) ** power for power, prefix in enumerate("kMGTPE", start=1)}
 _FACTORS = {"": Decimal(1), "m": Decimal("0.001")} | _DECIMAL | _BINARY
 _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)([a-zA-Z]*)")
+_ABOVE_ZERO = re.compile(r"(?:0*[1-9]\d*(?:\.\d+)?|0+\.\d*[1-9]\d*)(?:[mkMGTPE]|[KMGTPE]i)?")
+"""The same as `amount` asks for, in one expression: a schema has nothing else."""
 
 
 def amount(quantity: str) -> Decimal:
@@ -60,6 +62,10 @@ def _check_any(quantity: str) -> str:
     return quantity
 
 
-Cores = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_cores), schema_format("CPU quantity")]
-Memory = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_memory), schema_format("memory quantity")]
-Quantity = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_any), schema_format("quantity")]
+Cores = Annotated[
+    str, BeforeValidator(_as_text), AfterValidator(_check_cores), schema_format("CPU quantity", _ABOVE_ZERO)
+]
+Memory = Annotated[
+    str, BeforeValidator(_as_text), AfterValidator(_check_memory), schema_format("memory quantity", _ABOVE_ZERO)
+]
+Quantity = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_any), schema_format("quantity", _ABOVE_ZERO)]

@@ -49,7 +49,7 @@ class StoreAccess(Settings):
     ca_secret: ObjectName | None = Field(
         None, description="Existing secret with the PEM certificate of the store's authority; None: the system's."
     )
-    ca_entry: SecretEntry = Field("ca.crt", description="Entry of `ca_secret` with the certificate.")
+    ca_entry: SecretEntry = Field("ca.crt", description="Its entry with the certificate.")
 
 
 class Topology(Settings):

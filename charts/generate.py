@@ -1,0 +1,33 @@
+"""What is written of the chart: values, schema, README, Chart.yaml, and the files that templates read."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from charts.chart_file import chart_file
+from charts.readme import readme
+from charts.schema import schema_file
+from charts.values_file import values_file
+from radiffuse.cluster.permissions import rights
+
+ROOT = Path(__file__).resolve().parent.parent
+CHART = Path("charts/radiffuse")
+COPIES = {"files/init-container.yaml": "manifests/training-operator/init-container.yaml"}
+"""In the chart -> in the repository: Helm reads nothing outside of a chart."""
+
+
+def generated_files() -> Iterator[tuple[Path, str]]:
+    """Path below the repository's root, and text, of each; after the pipelines, which are copied as they are."""
+    yield CHART / "Chart.yaml", chart_file()
+    yield CHART / "values.yaml", values_file()
+    yield CHART / "values.schema.json", schema_file()
+    yield CHART / "README.md", readme()
+    yield CHART / "files" / "rights.yaml", yaml.safe_dump([right.rule() for right in rights()], sort_keys=False)
+    for path, source in _copies().items():
+        yield CHART / path, (ROOT / source).read_text(encoding="utf-8")
+
+
+def _copies() -> dict[str, str]:
+    pipelines = sorted((ROOT / "pipelines").glob("*.yaml"))
+    return COPIES | {f"files/pipelines/{path.name}": f"pipelines/{path.name}" for path in pipelines}

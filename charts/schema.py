@@ -1,0 +1,64 @@
+"""values.schema.json: what Helm refuses before anything is rendered, by the value's name."""
+
+import json
+from typing import Any
+
+from charts.values import ChartValues
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+NUMBERS_TOO = ("CPU quantity", "memory quantity", "quantity")
+"""Formats for which YAML's plain numbers are as good as text."""
+DROPPED = ("title", "default", "format")
+"""Titles repeat names, defaults are values.yaml's, and our formats are no words of JSON schema."""
+PARENTS = {"type": "object", "description": "Values of a parent chart; nothing here reads them."}
+
+
+def schema_file() -> str:
+    """The file's text."""
+    schema = values_schema()
+    schema["properties"] |= {"global": PARENTS}
+    return json.dumps({"$schema": DIALECT, **schema}, indent=2) + "\n"
+
+
+def values_schema() -> dict[str, Any]:
+    """The schema of ChartValues in words that any validator knows."""
+    schema = ChartValues.model_json_schema(by_alias=True)
+    definitions = {name: _plain(each) for name, each in schema.pop("$defs").items()}
+    return {**_plain(schema), "$defs": definitions}
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_plain(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    node = _either(node)
+    plain: dict[str, Any] = {}
+    for key, value in node.items():
+        if key in ("properties", "patternProperties"):
+            plain[key] = {name: _plain(each) for name, each in value.items()}
+        elif key == "description":
+            plain[key] = as_yaml_says(value)
+        elif key not in DROPPED:
+            plain["pattern" if key == "x-pattern" else key] = _plain(value)
+    if node.get("format") in NUMBERS_TOO:
+        plain["type"] = ["string", "number", *(["null"] if "null" in node["type"] else [])]
+        plain["exclusiveMinimum"] = 0
+    return plain
+
+
+def _either(node: dict[str, Any]) -> dict[str, Any]:
+    """A value or null in one piece, so that a refusal says what was expected and not that no alternative fitted."""
+    options = node.get("anyOf", [])
+    if {"type": "null"} not in options or len(options) != 2 or "type" not in options[0]:
+        return node
+    value = dict(options[0])
+    value["type"] = [value["type"], "null"]
+    if "enum" in value:
+        value["enum"] = [*value["enum"], None]
+    return {key: each for key, each in node.items() if key != "anyOf"} | value
+
+
+def as_yaml_says(description: str) -> str:
+    """A description as readers of YAML know it: nothing is called None there."""
+    return description.replace("None:", "null:")
