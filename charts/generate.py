@@ -9,6 +9,7 @@ from charts.chart_file import chart_file
 from charts.readme import readme
 from charts.schema import schema_file
 from charts.values_file import values_file
+from charts.watching import files as watching
 from radiffuse.cluster.permissions import rights
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,6 +25,7 @@ def generated_files() -> Iterator[tuple[Path, str]]:
     yield CHART / "values.schema.json", schema_file()
     yield CHART / "README.md", readme()
     yield CHART / "files" / "rights.yaml", yaml.safe_dump([right.rule() for right in rights()], sort_keys=False)
+    yield from watching.generated_files()
     for path, source in _copies().items():
         yield CHART / path, (ROOT / source).read_text(encoding="utf-8")
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from charts.schema import key_of
 from charts.values import ChartValues
-from charts.values_file import key_of, meaning
+from charts.values_file import meaning
 from radiffuse.config import RunConfig
 
 INTRODUCTION = """# The chart radiffuse

@@ -1,7 +1,11 @@
 """values.schema.json: what Helm refuses before anything is rendered, by the value's name."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from charts.values import ChartValues
 
@@ -24,7 +28,30 @@ def values_schema() -> dict[str, Any]:
     """The schema of ChartValues in words that any validator knows."""
     schema = ChartValues.model_json_schema(by_alias=True)
     definitions = {name: _plain(each) for name, each in schema.pop("$defs").items()}
-    return {**_plain(schema), "$defs": definitions}
+    plain = _plain(schema)
+    for name, required in _required(ChartValues()).items():
+        (plain if name == ChartValues.__name__ else definitions[name])["required"] = sorted(required)
+    return {**plain, "$defs": definitions}
+
+
+def _required(values: BaseModel) -> dict[str, set[str]]:
+    """By section the keys that have a default in values.yaml: whoever sets one to null takes it away.
+
+    A section that occurs twice, such as an image, needs what has a default in both places.
+    """
+    required: dict[str, set[str]] = {}
+    for section, keys in _sections(values):
+        name = type(section).__name__
+        required[name] = required.get(name, keys) & keys
+    return required
+
+
+def _sections(values: BaseModel) -> Iterator[tuple[BaseModel, set[str]]]:
+    fields = type(values).model_fields
+    yield values, {key_of(name, field) for name, field in fields.items() if getattr(values, name) is not None}
+    for name in fields:
+        if isinstance(section := getattr(values, name), BaseModel):
+            yield from _sections(section)
 
 
 def _plain(node: Any) -> Any:
@@ -57,6 +84,11 @@ def _either(node: dict[str, Any]) -> dict[str, Any]:
     if "enum" in value:
         value["enum"] = [*value["enum"], None]
     return {key: each for key, each in node.items() if key != "anyOf"} | value
+
+
+def key_of(name: str, field: FieldInfo) -> str:
+    """As the chart's users write it."""
+    return name if field.alias is None else field.alias
 
 
 def as_yaml_says(description: str) -> str:

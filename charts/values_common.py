@@ -16,7 +16,7 @@ KubernetesObject = dict[str, Any]
 """A part of a manifest in Kubernetes' own spelling, which the API server checks."""
 Port = Annotated[int, Field(ge=1, le=65535)]
 Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]*(ms|s|m|h)$")]
-Tag = Annotated[str, Field(pattern=r"^\w[\w.-]{0,127}$", json_schema_extra={"not": {"const": "latest"}})]
+Tag = Annotated[str, Field(pattern=r"^\w[\w.-]{0,127}$")]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 PullPolicy = Literal["IfNotPresent", "Always", "Never"]
 

@@ -8,7 +8,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from charts.schema import as_yaml_says
+from charts.schema import as_yaml_says, key_of
 from charts.values import ChartValues
 
 WIDTH = 118
@@ -51,11 +51,6 @@ def meaning(field: FieldInfo, value: Any) -> str:
         described = " ".join(str(type(value).__doc__).split())
     choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
     return as_yaml_says(described) + (f" One of {', '.join(choices)}." if choices else "")
-
-
-def key_of(name: str, field: FieldInfo) -> str:
-    """As the chart's users write it."""
-    return name if field.alias is None else field.alias
 
 
 def _written(value: Any) -> str:

@@ -57,12 +57,24 @@ labels:
   app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
   app.kubernetes.io/managed-by: {{ .root.Release.Service }}
   app.kubernetes.io/part-of: radiffuse
-  {{- with merge (dict) (.labels | default dict) .root.Values.commonLabels }}
-  {{- toYaml . | nindent 2 }}
+  {{- with include "radiffuse.moreLabels" (merge (dict) (.labels | default dict) .root.Values.commonLabels) }}
+  {{- . | nindent 2 }}
   {{- end }}
 {{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Labels that users give. */}}
+{{- define "radiffuse.moreLabels" -}}
+{{- range $key, $_ := . -}}
+{{- if or (hasPrefix "app.kubernetes.io/" $key) (hasPrefix "helm.sh/" $key) -}}
+{{- fail (printf "\n\nlabels of the values must not hold %s, which the chart sets itself: leave it out" $key) -}}
+{{- end -}}
+{{- end -}}
+{{- with . }}
+{{- toYaml . }}
 {{- end }}
 {{- end -}}
 

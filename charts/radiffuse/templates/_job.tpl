@@ -56,7 +56,7 @@ image: {{ include "radiffuse.image" (dict "root" .root "image" .image) }}
 imagePullPolicy: {{ .image.pullPolicy }}
 args: {{ .args }}
 env:
-  {{- include "radiffuse.storeEnv" .root | nindent 2 }}
+  {{- include "radiffuse.storeEnv" (dict "root" .root) | nindent 2 }}
   - name: HOME
     value: /tmp
   - name: RADIFFUSE_CACHE
@@ -97,7 +97,9 @@ volumeMounts:
   {{- if .hasToken }}
   - {name: token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
   {{- end }}
-  {{- include "radiffuse.storeMounts" .root | nindent 2 }}
+  {{- with include "radiffuse.storeMounts" .root }}
+  {{- . | nindent 2 }}
+  {{- end }}
 {{- end -}}
 
 {{/* The account's token as a volume, so that only the container that launches has it. */}}

@@ -16,21 +16,22 @@ false
 {{- end -}}
 {{- end -}}
 
-{{/* Variables of a container that speaks with the store. */}}
+{{/* Variables of a container that speaks with the store. Takes root, and optional where it is to start without them. */}}
 {{- define "radiffuse.storeEnv" -}}
-{{- $store := .Values.store -}}
+{{- $store := .root.Values.store -}}
+{{- $optional := .optional | default false -}}
 - name: MINIO_ENDPOINT
-  {{- with include "radiffuse.storeEndpoint" . }}
+  {{- with include "radiffuse.storeEndpoint" .root }}
   value: {{ . | quote }}
   {{- else }}
-  valueFrom: {secretKeyRef: {name: {{ $store.secret }}, key: {{ $store.endpointEntry }}}}
+  valueFrom: {secretKeyRef: {name: {{ $store.secret }}, key: {{ $store.endpointEntry }}, optional: {{ $optional }}}}
   {{- end }}
 - name: MINIO_ACCESS_KEY
-  valueFrom: {secretKeyRef: {name: {{ $store.secret }}, key: {{ $store.accessKeyEntry }}}}
+  valueFrom: {secretKeyRef: {name: {{ $store.secret }}, key: {{ $store.accessKeyEntry }}, optional: {{ $optional }}}}
 - name: MINIO_SECRET_KEY
-  valueFrom: {secretKeyRef: {name: {{ $store.secret }}, key: {{ $store.secretKeyEntry }}}}
+  valueFrom: {secretKeyRef: {name: {{ $store.secret }}, key: {{ $store.secretKeyEntry }}, optional: {{ $optional }}}}
 - name: MINIO_SECURE
-  {{- with include "radiffuse.storeSecure" . }}
+  {{- with include "radiffuse.storeSecure" .root }}
   value: {{ . | quote }}
   {{- else }}
   valueFrom: {secretKeyRef: {name: {{ $store.secret }}, key: {{ $store.secureEntry }}, optional: true}}
@@ -49,12 +50,16 @@ false
 {{- end }}
 {{- end -}}
 
+{{/* Takes root, and optional as above. */}}
 {{- define "radiffuse.storeVolumes" -}}
-{{- with .Values.store.caSecret }}
+{{- $optional := .optional | default false -}}
+{{- $entry := .root.Values.store.caEntry -}}
+{{- with .root.Values.store.caSecret }}
 - name: store-ca
   secret:
     secretName: {{ . }}
+    optional: {{ $optional }}
     items:
-      - {key: {{ $.Values.store.caEntry }}, path: ca.crt}
+      - {key: {{ $entry }}, path: ca.crt}
 {{- end }}
 {{- end -}}
