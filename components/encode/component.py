@@ -2,6 +2,7 @@
 
 from kfp import dsl
 
+from components.command import radiffuse
 from components.image import TRAIN_IMAGE
 
 
@@ -24,15 +25,11 @@ def encode(
         step: The step's name in that note.
         latents: Manifest of the latents.
     """
-    return dsl.ContainerSpec(
-        image=TRAIN_IMAGE,
-        command=["radiffuse"],
-        args=[
-            "encode",
-            *("--dataset", dataset.path),
-            *("--model", model.path),
-            *("--config", config),
-            *("--out", latents.path),
-            *("--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER),
-        ],
+    return radiffuse(
+        TRAIN_IMAGE,
+        "encode",
+        *("--dataset", dataset.path),
+        *("--model", model.path),
+        *("--config", config),
+        *("--out", latents.path),
     )

@@ -2,6 +2,7 @@
 
 from kfp import dsl
 
+from components.command import radiffuse
 from components.image import TRAIN_IMAGE
 
 
@@ -30,17 +31,13 @@ def evaluate(
         html: The report itself, for the dashboard.
         metrics: Its figures, for the dashboard.
     """
-    return dsl.ContainerSpec(
-        image=TRAIN_IMAGE,
-        command=["radiffuse"],
-        args=[
-            "evaluate",
-            *("--dataset", dataset.path),
-            *("--before", before.path),
-            *("--after", after.path),
-            *("--config", config),
-            *("--html", html.path),
-            *("--out", report.path),
-            *("--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER),
-        ],
+    return radiffuse(
+        TRAIN_IMAGE,
+        "evaluate",
+        *("--dataset", dataset.path),
+        *("--before", before.path),
+        *("--after", after.path),
+        *("--config", config),
+        *("--html", html.path),
+        *("--out", report.path),
     )

@@ -2,6 +2,7 @@
 
 from kfp import dsl
 
+from components.command import radiffuse
 from components.image import PIPELINE_IMAGE
 
 
@@ -15,13 +16,9 @@ def find_dataset(uri: str, run: str, step: str, dataset: dsl.Output[dsl.Dataset]
         step: The step's name in that note.
         dataset: Manifest of the dataset.
     """
-    return dsl.ContainerSpec(
-        image=PIPELINE_IMAGE,
-        command=["radiffuse"],
-        args=[
-            *("find", uri),
-            *("--kind", "dataset"),
-            *("--out", dataset.path),
-            *("--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER),
-        ],
+    return radiffuse(
+        PIPELINE_IMAGE,
+        *("find", uri),
+        *("--kind", "dataset"),
+        *("--out", dataset.path),
     )

@@ -2,6 +2,7 @@
 
 from kfp import dsl
 
+from components.command import radiffuse
 from components.image import PIPELINE_IMAGE
 
 
@@ -20,14 +21,10 @@ def finish(
         steps: Their names, in order.
         summary: The end, for the dashboard.
     """
-    return dsl.ContainerSpec(
-        image=PIPELINE_IMAGE,
-        command=["radiffuse"],
-        args=[
-            *("finish", run),
-            *("--status", status),
-            *("--steps", steps),
-            *("--out", summary.path),
-            *("--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER),
-        ],
+    return radiffuse(
+        PIPELINE_IMAGE,
+        *("finish", run),
+        *("--status", status),
+        *("--steps", steps),
+        *("--out", summary.path),
     )

@@ -2,6 +2,7 @@
 
 from kfp import dsl
 
+from components.command import radiffuse
 from components.image import PIPELINE_IMAGE
 
 
@@ -24,14 +25,10 @@ def ingest(
         step: The step's name in that note.
         dataset: Manifest of the dataset.
     """
-    return dsl.ContainerSpec(
-        image=PIPELINE_IMAGE,
-        command=["radiffuse"],
-        args=[
-            *("ingest", layout),
-            *("--source", source),
-            *("--config", config),
-            *("--out", dataset.path),
-            *("--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER),
-        ],
+    return radiffuse(
+        PIPELINE_IMAGE,
+        *("ingest", layout),
+        *("--source", source),
+        *("--config", config),
+        *("--out", dataset.path),
     )

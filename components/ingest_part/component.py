@@ -2,6 +2,7 @@
 
 from kfp import dsl
 
+from components.command import radiffuse
 from components.image import PIPELINE_IMAGE
 
 
@@ -17,14 +18,10 @@ def ingest_part(layout: str, source: str, config: str, part: str, run: str, step
         run: Identifier of the pipeline's run, under which the step notes how it went.
         step: The step's name in that note.
     """
-    return dsl.ContainerSpec(
-        image=PIPELINE_IMAGE,
-        command=["radiffuse"],
-        args=[
-            *("ingest", layout),
-            *("--source", source),
-            *("--config", config),
-            *("--part", part),
-            *("--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER),
-        ],
+    return radiffuse(
+        PIPELINE_IMAGE,
+        *("ingest", layout),
+        *("--source", source),
+        *("--config", config),
+        *("--part", part),
     )

@@ -2,6 +2,7 @@
 
 from kfp import dsl
 
+from components.command import radiffuse
 from components.image import TRAIN_IMAGE
 
 
@@ -24,15 +25,11 @@ def sample_part(
         run: Identifier of the pipeline's run, under which the step notes how it went.
         step: The step's name in that note.
     """
-    return dsl.ContainerSpec(
-        image=TRAIN_IMAGE,
-        command=["radiffuse"],
-        args=[
-            "sample",
-            *("--model", model.path),
-            *("--role", role),
-            *("--config", config),
-            *("--part", part),
-            *("--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER),
-        ],
+    return radiffuse(
+        TRAIN_IMAGE,
+        "sample",
+        *("--model", model.path),
+        *("--role", role),
+        *("--config", config),
+        *("--part", part),
     )

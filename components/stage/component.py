@@ -2,6 +2,7 @@
 
 from kfp import dsl
 
+from components.command import radiffuse
 from components.image import PIPELINE_IMAGE
 
 
@@ -16,12 +17,8 @@ def stage(source: str, run: str, step: str, model: dsl.Output[dsl.Model]) -> dsl
         step: The step's name in that note.
         model: Manifest of the model.
     """
-    return dsl.ContainerSpec(
-        image=PIPELINE_IMAGE,
-        command=["radiffuse"],
-        args=[
-            *("stage", source),
-            *("--out", model.path),
-            *("--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER),
-        ],
+    return radiffuse(
+        PIPELINE_IMAGE,
+        *("stage", source),
+        *("--out", model.path),
     )

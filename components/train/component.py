@@ -2,6 +2,7 @@
 
 from kfp import dsl
 
+from components.command import radiffuse
 from components.image import PIPELINE_IMAGE
 
 
@@ -30,17 +31,13 @@ def train(
         metrics: Its figures.
         summary: What the job went through, for the dashboard.
     """
-    return dsl.ContainerSpec(
-        image=PIPELINE_IMAGE,
-        command=["radiffuse"],
-        args=[
-            "train",
-            *("--data", data.path),
-            *("--model", model.path),
-            *("--config", config),
-            *("--job", job),
-            *("--summary", summary.path),
-            *("--out", adapted.path),
-            *("--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER),
-        ],
+    return radiffuse(
+        PIPELINE_IMAGE,
+        "train",
+        *("--data", data.path),
+        *("--model", model.path),
+        *("--config", config),
+        *("--job", job),
+        *("--summary", summary.path),
+        *("--out", adapted.path),
     )
