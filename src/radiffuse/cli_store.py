@@ -23,11 +23,14 @@ def serve(
 
 
 @app.command("init", epilog="Example: radiffuse store init")
-def init() -> None:
+def init(
+    wait_seconds: Annotated[float, typer.Option(min=0, help="Wait so long for a store that does not answer yet.")] = 0,
+) -> None:
     """Create the buckets that radiffuse writes to, where they are missing."""
+    from radiffuse.buckets import create_buckets
     from radiffuse.storage import open_store
 
-    for bucket in open_store().create_buckets():
+    for bucket in create_buckets(open_store(), wait_seconds):
         typer.echo(f"created s3://{bucket}")
 
 
