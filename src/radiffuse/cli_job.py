@@ -46,14 +46,19 @@ def _plan(data: Path, model: Path, config: str, set_: list[str] | None) -> "Trai
     return plan_training(run.name, load_manifest(data), load_manifest(model, "model"), run.train, processes=None)
 
 
-def _connect(kubeconfig: Path | None) -> "ClusterClient":
+def client_class() -> "type[ClusterClient]":
+    """The client of the cluster; raises ConfigError where what it needs is not installed."""
     try:
         from radiffuse.cluster.client import ClusterClient
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"{error.name} is not installed here; pip install 'radiffuse[cluster]' brings the Kubernetes client"
         ) from error
-    return ClusterClient(kubeconfig)
+    return ClusterClient
+
+
+def _connect(kubeconfig: Path | None) -> "ClusterClient":
+    return client_class()(kubeconfig)
 
 
 @app.command(epilog="Example: radiffuse job render -j 2x32 --data latents.json --model model.json -c roentgen-1k")
@@ -92,6 +97,7 @@ def submit(
 ) -> None:
     """Send a run's job, or find it again. Interrupting --watch leaves the job alone; `train --job` would suspend it."""
     from radiffuse.cluster import submit as cluster
+    from radiffuse.cluster.launcher import see_through
     from radiffuse.cluster.owner import Owner
     from radiffuse.cluster.timeline import Timeline
     from radiffuse.storage import open_store
@@ -109,7 +115,7 @@ def submit(
         else:
             typer.echo(f"{submitted.namespace}/{submitted.name} {submitted.how}")
         if watch:
-            state = cluster.see_through(client, store, plan, resolved, submitted, Timeline(resolved.name))
+            state = see_through(client, store, plan, resolved, submitted, Timeline(resolved.name))
             typer.echo(f"{state.phase} {state.reason}".rstrip())
             raise typer.Exit(state.exit_code if state.exit_code is not None else 1)
 

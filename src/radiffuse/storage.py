@@ -122,13 +122,20 @@ class Store:
 
     def create_buckets(self) -> list[str]:
         """Create those of BUCKETS that are missing; returns their names."""
-        created = []
+        missing = self.missing_buckets()
+        for bucket in missing:
+            with self._translating(f"s3://{bucket}"):
+                self._client.make_bucket(bucket)
+        return missing
+
+    def missing_buckets(self) -> list[str]:
+        """Those of BUCKETS that do not exist."""
+        missing = []
         for bucket in BUCKETS:
             with self._translating(f"s3://{bucket}"):
                 if not self._client.bucket_exists(bucket):
-                    self._client.make_bucket(bucket)
-                    created.append(bucket)
-        return created
+                    missing.append(bucket)
+        return missing
 
     def put_bytes(self, uri: str, data: bytes) -> StoredObject:
         """Write one small object."""

@@ -30,17 +30,20 @@ class StoreSettings:
         Each may instead be the content of the file that NAME_FILE points at. Raises ConfigError when one is missing
         or contradicts another.
         """
-        endpoint, secure = _split_scheme(_require("MINIO_ENDPOINT"), _read_secure())
+        endpoint, secure = _require("MINIO_ENDPOINT"), _read("MINIO_SECURE")
         ca_cert = _read("MINIO_CA_CERT")
         if ca_cert is not None and not Path(ca_cert).is_file():
             raise ConfigError(f"MINIO_CA_CERT is {ca_cert}, which is not a file; it must be a PEM certificate")
-        return cls(
-            endpoint=endpoint,
-            access_key=_require("MINIO_ACCESS_KEY"),
-            secret_key=_require("MINIO_SECRET_KEY"),
-            secure=secure,
-            ca_cert=None if ca_cert is None else Path(ca_cert),
-        )
+        path = None if ca_cert is None else Path(ca_cert)
+        return cls.from_texts(endpoint, _require("MINIO_ACCESS_KEY"), _require("MINIO_SECRET_KEY"), secure, path)
+
+    @classmethod
+    def from_texts(
+        cls, endpoint: str, access_key: str, secret_key: str, secure: str | None, ca_cert: Path | None
+    ) -> Self:
+        """As the variables spell them; `secure` None: not set. Raises ConfigError that shows endpoint and `secure`."""
+        host, is_secure = _split_scheme(endpoint, _read_boolean(secure))
+        return cls(endpoint=host, access_key=access_key, secret_key=secret_key, secure=is_secure, ca_cert=ca_cert)
 
 
 def _read(name: str) -> str | None:
@@ -71,8 +74,7 @@ def _require(name: str) -> str:
     return value
 
 
-def _read_secure() -> bool | None:
-    text = _read("MINIO_SECURE")
+def _read_boolean(text: str | None) -> bool | None:
     if text is None:
         return None
     if text.lower() not in _BOOLEANS:

@@ -19,14 +19,17 @@ def check_needs(client: ClusterClient, job: TrainingJob, namespace: str) -> None
 
     What this account may not look at is said once and taken on trust.
     """
-    problems = [problem for name, entries in _secrets(job) if (problem := _secret(client, namespace, name, entries))]
+    problems = [
+        problem for name, entries in needed_secrets(job) if (problem := _secret(client, namespace, name, entries))
+    ]
     if job.queue is not None and (problem := _queue(client, namespace, job.queue)):
         problems.append(problem)
     if problems:
         raise ConfigError("; ".join(problems) + ". Nothing was sent")
 
 
-def _secrets(job: TrainingJob) -> list[tuple[str, list[str]]]:
+def needed_secrets(job: TrainingJob) -> list[tuple[str, list[str]]]:
+    """Names of the secrets that the pods refer to, each with the entries that it must have."""
     store = job.store
     entries = [store.access_key_entry, store.secret_key_entry]
     if store.endpoint is None:
@@ -39,8 +42,11 @@ def _secrets(job: TrainingJob) -> list[tuple[str, list[str]]]:
 
 def _secret(client: ClusterClient, namespace: str, name: str, entries: list[str]) -> str | None:
     found = _look(client, SECRETS, namespace, name)
-    if found is None:
-        return None
+    return None if found is None else secret_problem(found, namespace, name, entries)
+
+
+def secret_problem(found: Object, namespace: str, name: str, entries: list[str]) -> str | None:
+    """What is wrong with a secret, `found` being empty when there is none; None when it has what it must have."""
     if not found:
         return (
             f"no secret {name!r} in namespace {namespace}: create it with {', '.join(entries) or 'the registry'} in it "

@@ -73,13 +73,17 @@ class ClusterClient:
             return None
 
     def list_items(
-        self, resource: Resource, namespace: str, labels: str = "", fields: str = ""
+        self, resource: Resource, namespace: str | None, labels: str = "", fields: str = ""
     ) -> tuple[list[Object], str]:
-        """All objects that match, page by page, and the resource version from which to watch them."""
+        """All objects that match, page by page, and the resource version from which to watch them.
+
+        Without a namespace: those of the whole cluster.
+        """
         items: list[Object] = []
         query = {"limit": str(LIST_PAGE), "labelSelector": labels, "fieldSelector": fields}
+        what = f"list {resource}" + ("" if namespace is None else f" in {namespace}")
         while True:
-            answer = self._json("GET", resource.path(namespace), f"list {resource} in {namespace}", query)
+            answer = self._json("GET", resource.path(namespace), what, query)
             items += answer.get("items") or []
             metadata = answer.get("metadata") or {}
             if not metadata.get("continue"):
@@ -134,6 +138,27 @@ class ClusterClient:
         asked |= {"name": name} | ({"namespace": namespace} if namespace is not None else {})
         review = self.create(ACCESS_REVIEWS, None, {"spec": {"resourceAttributes": asked}})
         return bool(review["status"].get("allowed"))
+
+    def version(self) -> str:
+        """Of the API server, such as v1.35.4; every account may ask."""
+        return str(self._json("GET", "/version", "say its version").get("gitVersion", ""))
+
+    def versions(self, group: str) -> list[str]:
+        """Those in which the server knows an API group; none when nobody has installed it. Every account may ask."""
+        try:
+            answer = self._json("GET", f"/apis/{group}", f"list the versions of {group}")
+        except NotFoundError:
+            return []
+        return [str(each["version"]) for each in answer["versions"]]
+
+    def knows(self, resource: Resource) -> bool:
+        """Whether the server has that kind of object, in that version; every account may ask."""
+        root = f"/apis/{resource.group}" if resource.group else "/api"
+        try:
+            answer = self._json("GET", f"{root}/{resource.version}", f"list the kinds of {resource.group}")
+        except NotFoundError:
+            return False
+        return any(each["name"] == resource.plural for each in answer["resources"])
 
     def warm(self, seconds: float) -> None:
         """Open a connection or keep it open, with a request that every account may make."""
