@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -10,7 +11,7 @@ from charts.readme import readme
 from charts.schema import schema_file
 from charts.values_file import values_file
 from charts.watching import files as watching
-from radiffuse.cluster.permissions import rights
+from radiffuse.cluster.permissions import DOCTOR_CLUSTER_RIGHTS, DOCTOR_RIGHTS, rights
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = Path("charts/radiffuse")
@@ -24,10 +25,15 @@ def generated_files() -> Iterator[tuple[Path, str]]:
     yield CHART / "values.yaml", values_file()
     yield CHART / "values.schema.json", schema_file()
     yield CHART / "README.md", readme()
-    yield CHART / "files" / "rights.yaml", yaml.safe_dump([right.rule() for right in rights()], sort_keys=False)
+    yield CHART / "files" / "rights.yaml", yaml.safe_dump(_rights(), sort_keys=False)
     yield from watching.generated_files()
     for path, source in _copies().items():
         yield CHART / path, (ROOT / source).read_text(encoding="utf-8")
+
+
+def _rights() -> dict[str, list[dict[str, Any]]]:
+    granted = {"launcher": rights(), "doctor": DOCTOR_RIGHTS, "doctorCluster": DOCTOR_CLUSTER_RIGHTS}
+    return {who: [right.rule() for right in each] for who, each in granted.items()}
 
 
 def _copies() -> dict[str, str]:

@@ -68,10 +68,20 @@ def _plain(node: Any) -> Any:
             plain[key] = as_yaml_says(value)
         elif key not in DROPPED:
             plain["pattern" if key == "x-pattern" else key] = _plain(value)
+    if "propertyNames" in plain:
+        plain |= _keys(plain.pop("propertyNames"), plain.pop("additionalProperties"))
     if node.get("format") in NUMBERS_TOO:
         plain["type"] = ["string", "number", *(["null"] if "null" in node["type"] else [])]
         plain["exclusiveMinimum"] = 0
     return plain
+
+
+def _keys(names: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """What keys of a map look like, put so that a refusal names the map and not only the key."""
+    allowed = {names["pattern"]: values}
+    if "not" in names:
+        allowed[names["not"]["pattern"]] = {"not": {}, "description": "What radiffuse sets itself, or a secret."}
+    return {"patternProperties": allowed, "additionalProperties": False}
 
 
 def _either(node: dict[str, Any]) -> dict[str, Any]:

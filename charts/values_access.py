@@ -37,6 +37,13 @@ class Rbac(ChartSettings):
     secret_names: tuple[ObjectName, ...] = Field(
         (), description="Secrets that a launcher may look for beside those named in these values."
     )
+    doctor_role: bool = Field(
+        True, description="Let the launcher's account read what `radiffuse doctor` looks at in the namespace."
+    )
+    doctor_cluster_role: bool = Field(
+        False,
+        description="And beyond it: nodes, webhooks, classes. A ClusterRole that only reads; without it, skipped.",
+    )
 
 
 class Kfp(ChartSettings):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from radiffuse.cluster.names import LabelKey, LabelValue, ObjectName, Text
@@ -16,7 +16,7 @@ KubernetesObject = dict[str, Any]
 """A part of a manifest in Kubernetes' own spelling, which the API server checks."""
 Port = Annotated[int, Field(ge=1, le=65535)]
 Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]*(ms|s|m|h)$")]
-Tag = Annotated[str, Field(pattern=r"^\w[\w.-]{0,127}$")]
+Tag = Annotated[str, Field(pattern=r"^\w[\w.-]{0,127}$", json_schema_extra={"not": {"const": "latest"}})]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 PullPolicy = Literal["IfNotPresent", "Always", "Never"]
 
@@ -73,14 +73,5 @@ class Scheduling(ChartSettings):
     runtime_class_name: ObjectName | None = Field(None, description="RuntimeClass; None: the cluster's default.")
 
 
-def no_wrong_text(value: object) -> object:
-    """A list of overrides holds text; YAML may have read a number."""
-    return value if not isinstance(value, int | float) else str(value)
-
-
-Override = Annotated[
-    str,
-    BeforeValidator(no_wrong_text),
-    Field(pattern=r"^[a-z_]+(\.[a-z_]+)*=.*$"),
-]
+Override = Annotated[str, Field(pattern=r"^[a-z_]+(\.[a-z_]+)*=")]
 """section.field=value."""

@@ -1,9 +1,21 @@
 """What Prometheus and Grafana are given. Each needs the Prometheus Operator, or Grafana's sidecar, to be read."""
 
-from pydantic import Field
+from typing import Annotated
 
-from charts.values_common import Annotations, ChartSettings, Duration, Labels
+from pydantic import AfterValidator, Field
+
+from charts.values_common import Annotations, ChartSettings, Duration, KubernetesObject, Labels
+from charts.watching.rules import alert_names
 from radiffuse.cluster.names import Namespace
+
+
+def _known_alert(name: str) -> str:
+    if name not in alert_names():
+        raise ValueError(f"Input should be one of {', '.join(alert_names())}")
+    return name
+
+
+AlertName = Annotated[str, AfterValidator(_known_alert), Field(json_schema_extra={"enum": [*alert_names()]})]
 
 
 class PodMonitor(ChartSettings):
@@ -19,6 +31,13 @@ class PrometheusRule(ChartSettings):
     """Recording and alert rules; docs/runbook.md has a paragraph for each alert."""
 
     enabled: bool = Field(False, description="Create it.")
+    disabled: tuple[AlertName, ...] = Field((), description="Alerts that are left out.")
+    additional_groups: tuple[KubernetesObject, ...] = Field(
+        (), description="Groups of rules of your own, such as a left-out alert with another threshold."
+    )
+    runbook_url: str | None = Field(
+        None, pattern=r"^https?://[^#]+$", description="Page that alerts link to; None: docs/runbook.md of radiffuse."
+    )
     labels: Labels = Field({}, description="What your Prometheus selects by, such as release: prometheus.")
 
 

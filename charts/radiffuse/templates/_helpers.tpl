@@ -70,7 +70,7 @@ annotations:
 {{- define "radiffuse.moreLabels" -}}
 {{- range $key, $_ := . -}}
 {{- if or (hasPrefix "app.kubernetes.io/" $key) (hasPrefix "helm.sh/" $key) -}}
-{{- fail (printf "\n\nlabels of the values must not hold %s, which the chart sets itself: leave it out" $key) -}}
+{{- fail (printf "\n\nlabels: %s is set by the chart itself; leave it out of commonLabels and of other labels in the values" $key) -}}
 {{- end -}}
 {{- end -}}
 {{- with . }}

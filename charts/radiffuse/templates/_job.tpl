@@ -66,7 +66,7 @@ env:
   - name: OMP_NUM_THREADS
     valueFrom: {resourceFieldRef: {resource: limits.cpu}}
   {{- if .hasToken }}
-  - name: RADIFFUSE_POD_NAME
+  - name: POD_NAME
     valueFrom: {fieldRef: {fieldPath: metadata.name}}
   {{- end }}
   {{- range $name, $value := .root.Values.job.env }}
