@@ -32,7 +32,7 @@ def train_at(
     if job == LOCAL:
         return _train_here(store, run_name, data, model, settings, summary)
     try:
-        from radiffuse.cluster.submit import train_in_cluster
+        from radiffuse.cluster.launcher import train_in_cluster
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"{error.name} is not installed here; pip install 'radiffuse[cluster]' brings the Kubernetes client"

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from radiffuse.cluster.client import ClusterClient
 from radiffuse.cluster.job import TrainingJob
+from radiffuse.cluster.launcher import see_through
 from radiffuse.cluster.owner import Owner
 from radiffuse.cluster.sections import Deadlines
 from radiffuse.cluster.state import JobState
-from radiffuse.cluster.submit import Submitted, job_for, see_through, submit
+from radiffuse.cluster.submit import Submitted, job_for, submit
 from radiffuse.cluster.timeline import Timeline
 from radiffuse.config import TrainSettings
 from radiffuse.manifest import Manifest

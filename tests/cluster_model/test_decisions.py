@@ -18,9 +18,9 @@ from radiffuse.cluster.sections import Deadlines
 from radiffuse.cluster.state import JobState, Phase
 from radiffuse.cluster.stopping import resumption, suspension
 from radiffuse.cluster.submit import Found, decide
-from radiffuse.cluster.summary import to_markdown
+from radiffuse.cluster.summary import to_markdown, write_summary
 from radiffuse.cluster.timeline import Timeline, duration
-from radiffuse.errors import ClusterError, ConfigError
+from radiffuse.errors import ClusterError, ConfigError, StorageError
 from tests.cluster_model.objects import Object, condition, pytorchjob, trainjob
 
 DIGEST = "1a2b3c4d5e6f7a8b"
@@ -161,6 +161,14 @@ def test_a_stall_is_late_at_once() -> None:
 
 def test_durations_are_written_as_people_say_them() -> None:
     assert [duration(seconds) for seconds in (0, 59.6, 200, 7500, 270000)] == ["0s", "1m00s", "3m20s", "2h05m", "3d03h"]
+
+
+def test_a_summary_is_whole_or_not_there(small_disk: Path) -> None:
+    fill = small_disk / "fill"
+    fill.write_bytes(bytes(2**20 - 8192))
+    with pytest.raises(StorageError, match="no space"):
+        write_summary(small_disk / "summary.md", Timeline("demo"), "s3://models/demo/1", "x" * 10_000)
+    assert list(small_disk.iterdir()) == [fill]
 
 
 def test_the_summary_shows_text_of_others_as_text() -> None:

@@ -18,10 +18,11 @@ from radiffuse.cluster import watch
 from radiffuse.cluster.api_errors import ForbiddenError, UnavailableError
 from radiffuse.cluster.client import ClusterClient
 from radiffuse.cluster.kinds import PYTORCHJOB, Resource
+from radiffuse.cluster.launcher import train_in_cluster
 from radiffuse.cluster.mirror import Mirror
 from radiffuse.cluster.owner import Owner
 from radiffuse.cluster.state import Phase, is_suspended
-from radiffuse.cluster.submit import job_for, submit, train_in_cluster
+from radiffuse.cluster.submit import job_for, submit
 from radiffuse.errors import ConfigError, Preempted, TrainingError
 from radiffuse.outcome import Ending, Outcome
 from radiffuse.storage import Store
@@ -310,6 +311,15 @@ def test_a_run_that_fails_raises_the_pods_reason(
     with pytest.raises(kind, match=words):
         train_in_cluster(store, make_plan(), json.dumps(document()), summary, api.kubeconfig)
     assert re.search(words, summary.read_text().replace("\\", ""))
+
+
+def test_why_a_run_failed_is_said_though_its_summary_cannot_be_written(
+    api: SmallApi, store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    wanted, summary = json.dumps(document(queue="none")), tmp_path / "file" / "summary.md"
+    with pytest.raises(ConfigError, match="no queue 'none'"):
+        train_in_cluster(store, make_plan(), wanted, summary, api.kubeconfig)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -59,7 +59,7 @@ def find_owner(client: ClusterClient, namespace: str) -> Owner:
     for reference in objects(pod, "metadata", "ownerReferences"):
         if (text(reference, "apiVersion").partition("/")[0], text(reference, "kind")) in OWNERS:
             # Without blockOwnerDeletion, for which some clusters demand a right over the owner's finalizers.
-            kept = {key: reference[key] for key in ("apiVersion", "kind", "name", "uid") if key in reference}
+            kept: Object = {key: reference[key] for key in ("apiVersion", "kind", "name", "uid") if key in reference}
             return Owner(kept, text(pod, "metadata", "labels", RUN_ID_LABEL))
     logger.warning("pod %s belongs to no workflow and no batch Job, so nothing owns the job", pod_name)
     return Owner()

@@ -1,20 +1,16 @@
-"""Send a training job to the cluster, or find the one that a former attempt sent, and see it through to its result."""
+"""Send a training job to the cluster, or find the one that a former attempt sent."""
 
 import logging
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from radiffuse.cluster.api_errors import ConflictError, NotFoundError, UnavailableError
-from radiffuse.cluster.cancel import Canceller
 from radiffuse.cluster.checks import check_needs
 from radiffuse.cluster.client import ClusterClient
 from radiffuse.cluster.fields import field, text, true_conditions
-from radiffuse.cluster.finish import wait_for_end
 from radiffuse.cluster.job import TrainingJob, load_job
 from radiffuse.cluster.kinds import (
     MANAGED_BY,
@@ -26,16 +22,11 @@ from radiffuse.cluster.kinds import (
     Resource,
     kind_of,
 )
-from radiffuse.cluster.owner import Owner, find_owner, owner_of
+from radiffuse.cluster.owner import Owner, owner_of
 from radiffuse.cluster.sections import RunFacts
-from radiffuse.cluster.state import JobState, Phase, suspended_by
-from radiffuse.cluster.stopping import is_queued, resumption
-from radiffuse.cluster.summary import write_summary
-from radiffuse.cluster.timeline import Timeline
-from radiffuse.cluster.watch import HeartbeatReader, JobWatcher
-from radiffuse.errors import ClusterError, ConfigError, TrainingError
-from radiffuse.manifest import Manifest
-from radiffuse.outcome import Outcome
+from radiffuse.cluster.state import suspended_by
+from radiffuse.cluster.stopping import resumption
+from radiffuse.errors import ClusterError, ConfigError
 from radiffuse.starts import forget_starts
 from radiffuse.train_plan import TrainPlan
 
@@ -67,30 +58,6 @@ class Submitted:
     uid: str
     how: str
     """'created', 'found', 'resumed' or 'replaced'."""
-
-
-def train_in_cluster(
-    store: "Store", plan: TrainPlan, source: str, summary: Path | None = None, kubeconfig: Path | None = None
-) -> Manifest:
-    """Train the plan as the job that a document describes, and return the result's manifest as a local run would.
-
-    Writes the summary however it ends. Raises ConfigError for what no retry cures, TrainingError with the pods' reason,
-    Preempted once a signal has suspended the job, ClusterError when the API refuses.
-    """
-    if (finished := store.find(plan.uri)) is not None:
-        write_summary(summary, Timeline(plan.name), plan.uri, "The result was in the store already; nothing ran.")
-        return finished
-    with ClusterClient(kubeconfig) as client:
-        job = job_for(plan, source, client.namespace)
-        timeline = Timeline(job.name)
-        try:
-            state = _run(client, lambda: ClusterClient(kubeconfig), store, plan, job, timeline)
-            manifest = _result(store, plan, job, state)
-        except Exception as error:
-            write_summary(summary, timeline, plan.uri, str(error))
-            raise
-        write_summary(summary, timeline, plan.uri, "Training is done.")
-        return manifest
 
 
 def job_for(plan: TrainPlan, source: str, namespace: str | None, overrides: tuple[str, ...] = ()) -> TrainingJob:
@@ -166,64 +133,6 @@ def decide(existing: Object | None, digest: str, owner: Owner) -> Found:
 def dry_run(client: ClusterClient, job: TrainingJob) -> list[Object]:
     """What the server would make of the manifests, after its own checks and its webhooks'; nothing is kept."""
     return [_send(client, manifest, str(job.namespace), is_dry_run=True) for manifest in job.to_manifests()]
-
-
-def _run(
-    client: ClusterClient,
-    connect: Callable[[], ClusterClient],
-    store: "Store",
-    plan: TrainPlan,
-    job: TrainingJob,
-    timeline: Timeline,
-) -> JobState:
-    manifest = job.to_manifests()[-1]
-    kind, namespace = kind_of(manifest), str(job.namespace)
-    owner = find_owner(client, namespace)
-    with Canceller(connect, kind, namespace, job.name, should_delete=is_queued(manifest)) as canceller:
-        submitted = submit(client, store, plan, job, owner, canceller.arm)
-        canceller.check()
-        logger.info("job=%s %s namespace=%s kind=%s", job.name, submitted.how, namespace, kind.name)
-        return see_through(client, store, plan, job, submitted, timeline, canceller.check)
-
-
-def see_through(
-    client: ClusterClient,
-    store: "Store",
-    plan: TrainPlan,
-    job: TrainingJob,
-    submitted: Submitted,
-    timeline: Timeline,
-    check: Callable[[], None] = lambda: None,
-) -> JobState:
-    """Follow the job to its end, its log on stderr, under the deadlines of its document."""
-    progress = HeartbeatReader(store, plan.checkpoints_uri, plan.settings.total_batch_size)
-    with JobWatcher(
-        client,
-        submitted.kind,
-        submitted.namespace,
-        submitted.name,
-        progress,
-        job.deadlines.heartbeat_seconds,
-        submitted.uid,
-    ) as watcher:
-        return wait_for_end(watcher, client, job.deadlines, timeline, write_to_stderr, check)
-
-
-def write_to_stderr(line: str) -> None:
-    """A pod's log line among our own; it is another program's text and passes unchanged."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
-
-
-def _result(store: "Store", plan: TrainPlan, job: TrainingJob, state: JobState) -> Manifest:
-    if state.phase is Phase.succeeded:
-        if (manifest := store.find(plan.uri)) is not None:
-            return manifest
-        raise TrainingError(f"job {job.name} succeeded, but {plan.uri} has no manifest; run again")
-    if state.exit_code == Outcome.WRONG_INPUT:
-        raise ConfigError(f"job {job.name} ended: {state.reason}")
-    hint = "run again to go on from the newest checkpoint"
-    raise TrainingError(f"job {job.name} {state.phase}: {state.reason}; {hint}")
 
 
 def _find(client: ClusterClient, kind: JobKind, namespace: str, name: str) -> Object | None:

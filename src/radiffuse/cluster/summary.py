@@ -7,6 +7,7 @@ from pathlib import Path
 
 from radiffuse.cluster.state import Phase
 from radiffuse.cluster.timeline import Moment, Timeline, duration, progress_words
+from radiffuse.local_files import write_text
 
 EVENTS_SHOWN = 20
 NEXT = {
@@ -21,10 +22,9 @@ NEXT = {
 
 
 def write_summary(path: Path | None, timeline: Timeline, uri: str, conclusion: str) -> None:
-    """Write it where it was asked for."""
+    """Write it where it was asked for, whole or not at all; raises StorageError."""
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(to_markdown(timeline, uri, conclusion), encoding="utf-8")
+        write_text(path, to_markdown(timeline, uri, conclusion))
 
 
 def to_markdown(timeline: Timeline, uri: str, conclusion: str) -> str:
