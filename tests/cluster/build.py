@@ -29,12 +29,16 @@ logger = logging.getLogger(__name__)
 
 CONTROL_PLANE = (
     "kubectl",
+    "helm",
+    "helm-newer",
     "etcd",
     "kube-apiserver",
     "kube-controller-manager",
     "kube-scheduler",
     "training-operator",
     "kwok",
+    "jobset",
+    "trainer",
 )
 NODES = (*CONTROL_PLANE, "kubelet", "kube-proxy", "coredns", "minio", "prometheus", "pause")
 TIERS = {"control-plane": CONTROL_PLANE, "nodes": NODES}
@@ -50,6 +54,11 @@ def executable(name: str) -> Path:
     if not path.is_file():
         build([name])
     return path
+
+
+def is_built(name: str) -> bool:
+    """Whether an executable is there without building or fetching; raises ToolchainError for a name that is unknown."""
+    return _place(name).is_file()
 
 
 def manifests(product_name: str) -> Path:
