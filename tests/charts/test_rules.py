@@ -13,7 +13,7 @@ from tests.charts.expressions import series_in
 from tests.charts.rendering import CHART as CHART_FOLDER
 from tests.charts.rendering import ROOT
 from tests.charts.stories import FIRES, QUIET
-from tests.charts.watched_run import OF_RUN, Story, alert_test, promtool, steadily
+from tests.charts.watched_run import OF_RUN, Story, alert_test, promtool, promtool_check, steadily
 
 RULES = CHART_FOLDER / "files" / "rules.yaml"
 ALERTS = {alert.name: alert for alert in alerts(CHART)}
@@ -54,6 +54,13 @@ def test_every_threshold_changes_a_rule() -> None:
             **{name: getattr(CHART, name) * 2 if name not in ("data_wait_ratio", "store_error_ratio") else 0.5}
         )
         assert alerts(changed) != alerts(CHART), name
+
+
+@needs_promtool
+def test_promtool_finds_nothing_to_say_against_the_rules() -> None:
+    done = promtool_check(RULES)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(ALERTS) + len(RECORDED)} rules found" in done.stdout
 
 
 @needs_promtool

@@ -118,6 +118,13 @@ def promtool(tests: list[dict[str, Any]], folder: Path, rules: Path) -> subproce
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
+def promtool_check(rules: Path) -> subprocess.CompletedProcess[str]:
+    """What promtool says of a rule file as such."""
+    return subprocess.run(
+        [str(executable("promtool")), "check", "rules", str(rules)], capture_output=True, text=True, timeout=120
+    )
+
+
 def _with_labels(name: str) -> str:
     family, _, own = name.removesuffix("}").partition("{")
     labels = ",".join(f'{label}="{value}"' for label, value in OF_TARGET.items())
