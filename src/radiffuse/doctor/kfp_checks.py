@@ -3,7 +3,7 @@
 import re
 
 import urllib3
-from urllib3.exceptions import HTTPError, NameResolutionError
+from urllib3.exceptions import HTTPError
 
 from radiffuse.cluster.api_errors import ForbiddenError
 from radiffuse.cluster.client import SERVICE_ACCOUNT
@@ -29,14 +29,14 @@ def kfp(surroundings: Surroundings) -> Finding:
     try:
         answer = urllib3.PoolManager(timeout=TIMEOUT, retries=False).request("GET", address, redirect=False)
         health = answer.json() if answer.status == 200 else None
-    except (HTTPError, ValueError) as error:
-        if given is None and isinstance(error, NameResolutionError):
-            return skipped(f"there is none at {IN_CLUSTER}; only pipelines need it")
+    except (HTTPError, ValueError):
+        if given is None:  # where it usually is, and need not be
+            return skipped(f"none answers at {IN_CLUSTER}; only pipelines need it", "name another with --kfp-endpoint")
         return failed(f"{address} does not answer as KFP does", "check --kfp-endpoint, and that ml-pipeline runs")
-    return _kfp_version(address, health, None if health is not None else answer.status)
+    return _version(address, health, None if health is not None else answer.status)
 
 
-def _kfp_version(address: str, health: object, status: int | None) -> Finding:
+def _version(address: str, health: object, status: int | None) -> Finding:
     if status is not None:
         return failed(f"{address} answers {status}", "name the address of the API itself, past its login")
     version = text(health, "tag_name")

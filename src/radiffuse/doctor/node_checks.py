@@ -27,9 +27,11 @@ def gpus(surroundings: Surroundings) -> Finding:
             f"install the vendor's device plugin or GPU operator; or set gpu_resource, if theirs is not {resource}; or "
             "train on CPUs with --job laptop-cluster",
         )
-    return ok(
-        ", ".join(f"{count} nodes of {number} {resource}" for number, count in sorted(having.items(), reverse=True))
-    )
+    listed = [
+        f"{count} {'node' if count == 1 else 'nodes'} of {number} {resource}"
+        for number, count in sorted(having.items(), reverse=True)
+    ]
+    return ok(", ".join(listed))
 
 
 def gang(surroundings: Surroundings) -> Finding:

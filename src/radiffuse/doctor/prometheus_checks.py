@@ -19,7 +19,7 @@ def pod_monitor(surroundings: Surroundings) -> Finding:
         return warning(
             f"no PodMonitor in namespace {surroundings.namespace} selects the job's pods and their port "
             f"{METRICS_PORT_NAME}",
-            "install the chart with its PodMonitor switched on",
+            "install the chart with monitoring.podMonitor.enabled",
         )
     return ok(", ".join(text(each, "metadata", "name") for each in found))
 

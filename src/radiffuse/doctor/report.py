@@ -29,7 +29,9 @@ def lines(result: Result, name_width: int, has_colour: bool) -> list[str]:
 def sum_line(results: Iterable[Result]) -> str:
     """How many of each verdict, and what that means."""
     counts = Counter(result.verdict for result in results)
-    listed = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
+    warnings = "warning" if counts[Verdict.warning] == 1 else "warnings"
+    words = {verdict: verdict.value for verdict in Verdict} | {Verdict.warning: warnings}
+    listed = ", ".join(f"{counts[verdict]} {word}" for verdict, word in words.items())
     return f"{listed}: {'not ready' if counts[Verdict.failed] else 'ready to train'}"
 
 
