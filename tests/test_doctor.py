@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,13 +14,15 @@ from typer.testing import CliRunner
 from radiffuse.cli import app
 from radiffuse.cluster.job import job_preset_names
 from radiffuse.cluster.kinds import Object, Resource
-from radiffuse.cluster.permissions import DOCTOR_CLUSTER_RIGHTS, DOCTOR_RIGHTS, cluster_role
-from radiffuse.cluster.resources import LIMIT_RANGES, NODES, RESOURCE_QUOTAS
+from radiffuse.cluster.permissions import DOCTOR_CLUSTER_RIGHTS, DOCTOR_RIGHTS, WEBHOOK_NAMES, cluster_role
+from radiffuse.cluster.resources import LIMIT_RANGES, NODES, RESOURCE_QUOTAS, WEBHOOKS
+from radiffuse.doctor.api_checks import api_server
 from radiffuse.doctor.checks import CHECKS
 from radiffuse.doctor.examine import Check, Result, examine
 from radiffuse.doctor.finding import Finding, Verdict, failed, ok, skipped, warning
 from radiffuse.doctor.namespace_checks import quota
 from radiffuse.doctor.node_checks import gang, gpus
+from radiffuse.doctor.operator_checks import certificate
 from radiffuse.doctor.prometheus_checks import selects
 from radiffuse.doctor.quantity import quantity, shown
 from radiffuse.doctor.report import as_json, lines, sum_line
@@ -27,6 +30,7 @@ from radiffuse.doctor.store_probe import StoreProbe
 from radiffuse.doctor.surroundings import Surroundings, examined_job
 from radiffuse.errors import ConfigError, StorageError
 from radiffuse.store_settings import StoreSettings
+from tests.cluster.certificates import authority_bundle
 from tests.conftest import StoreServer
 
 NOWHERE = Surroundings(examined_job("2x32"), "train")
@@ -38,6 +42,10 @@ class Seen(Surroundings):
     def __init__(self, job: str, objects: dict[Resource, list[Object]], *overrides: str) -> None:
         super().__init__(examined_job(job, overrides), "train")
         self._objects = objects
+
+    def find(self, resource: Resource, namespace: str | None, name: str) -> Object | None:
+        found = (each for each in self._objects.get(resource, []) if each["metadata"]["name"] == name)
+        return next(found, None)
 
     def list_items(self, resource: Resource, namespace: str | None, labels: str = "") -> list[Object]:
         return self._objects.get(resource, [])
@@ -261,6 +269,29 @@ def test_a_limit_range_has_a_least_and_a_most() -> None:
     limits = [{"type": "Pod", "max": {"cpu": "8"}}, {"type": "Container", "min": {"cpu": "100"}}]
     found = quota(Seen("2x32", {LIMIT_RANGES: [{"metadata": {"name": "team"}, "spec": {"limits": limits}}]}))
     assert "cpu 8 at most for each pod" in found.text and "cpu 100 at least for each container" in found.text
+
+
+@pytest.mark.parametrize(
+    ("version", "verdict"),
+    [("v1.29.9", Verdict.failed), ("v1.30.0", Verdict.ok), ("v1.37.2-gke.1", Verdict.ok), ("v1.38.0", Verdict.warning),
+     ("nginx", Verdict.failed)],
+)  # fmt: skip
+def test_kubernetes_is_as_old_as_the_manifests_are_checked_for(
+    monkeypatch: pytest.MonkeyPatch, version: str, verdict: Verdict
+) -> None:
+    monkeypatch.setattr(Surroundings, "client", SimpleNamespace(version=lambda: version))
+    assert api_server(NOWHERE).verdict is verdict
+
+
+@pytest.mark.parametrize(("days", "verdict"), [(-1, Verdict.failed), (10.5, Verdict.warning), (31, Verdict.ok)])
+def test_a_webhooks_certificate_is_to_last_a_month(days: float, verdict: Verdict) -> None:
+    webhooks = [{"clientConfig": {"caBundle": authority_bundle(days)}}, {"clientConfig": {"caBundle": ""}}]
+    name = {"name": WEBHOOK_NAMES["PyTorchJob"][0]}
+    found = certificate(Seen("2x32", {WEBHOOKS: [{"metadata": name, "webhooks": webhooks[:1]}]}))
+    assert found.verdict is verdict
+    assert "in 10 days" in found.text or verdict is not Verdict.warning
+    found = certificate(Seen("2x32", {WEBHOOKS: [{"metadata": name, "webhooks": webhooks}]}))
+    assert found.text.endswith("has no certificate of an authority in its caBundle")
 
 
 def test_selectors_match_as_kubernetes_says() -> None:

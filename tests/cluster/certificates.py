@@ -76,6 +76,16 @@ class Authority:
         return paths
 
 
+def authority_bundle(days_left: float) -> str:
+    """The certificate of some authority that is valid for so many days more, as a webhook's caBundle holds it."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "radiffuse-test-webhook")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=90))
+    certificate = builder.not_valid_after(now + datetime.timedelta(days=days_left)).sign(key, hashes.SHA256())
+    return base64.b64encode(certificate.public_bytes(serialization.Encoding.PEM)).decode()
+
+
 def write_kubeconfig(path: Path, server: str, authority: Path, user: dict[str, Any], namespace: str) -> Path:
     """A kubeconfig that holds the authority's certificate itself; user: a client certificate or a token."""
     certificate = base64.b64encode(authority.read_bytes()).decode()

@@ -8,7 +8,7 @@ from typing import Any, Self
 from radiffuse.cluster.api_errors import ForbiddenError
 from radiffuse.cluster.client import ClusterClient
 from radiffuse.cluster.job import JOB_PRESETS, TrainingJob, load_job
-from radiffuse.cluster.kinds import KINDS, JobKind, Object, Resource
+from radiffuse.cluster.kinds import KINDS, NAMESPACES, JobKind, Object, Resource
 from radiffuse.cluster.permissions import Right
 from radiffuse.cluster.pod import pod_template
 from radiffuse.cluster.quantities import amount
@@ -103,7 +103,9 @@ class Surroundings:
         try:
             return self.client.find(resource, namespace, name)
         except ForbiddenError as error:
-            raise MayNotLookError(Right(resource, ("get",), "", names=(name,)), namespace) from error
+            # A namespace may be granted to be read from within.
+            where = name if resource == NAMESPACES else namespace
+            raise MayNotLookError(Right(resource, ("get",), "", names=(name,)), where) from error
 
     def list_items(self, resource: Resource, namespace: str | None, labels: str = "") -> list[Object]:
         """All objects that match, of the whole cluster when the namespace is None; raises MayNotLookError."""
