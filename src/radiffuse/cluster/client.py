@@ -9,7 +9,8 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from types import MappingProxyType
+from typing import NamedTuple, Self
 
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
@@ -33,6 +34,18 @@ WATCH_SECONDS = 60
 LIST_PAGE = 500
 # A second attempt when a kept connection turns out to be closed; who waits for a server to come back does so itself.
 RETRIES = Retry(total=2, connect=1, read=1, redirect=0, status=0, backoff_factor=0.1)
+
+
+class Request(NamedTuple):
+    """One request; `what` says in a message what was asked, `seconds` bound the wait for the next bytes (None: not)."""
+
+    method: str
+    path: str
+    what: str
+    query: Mapping[str, str] = MappingProxyType({})
+    body: Object | None = None
+    content: str = "application/json"
+    seconds: float | None = READ_SECONDS
 
 
 class ClusterClient:
@@ -63,7 +76,7 @@ class ClusterClient:
 
     def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
         """One object; NotFoundError when there is none."""
-        return self._json("GET", resource.path(namespace, name), f"get {resource} {_place(namespace, name)}")
+        return self._json(Request("GET", resource.path(namespace, name), f"get {resource} {_place(namespace, name)}"))
 
     def find(self, resource: Resource, namespace: str | None, name: str) -> Object | None:
         """One object, or None when there is none."""
@@ -83,7 +96,7 @@ class ClusterClient:
         query = {"limit": str(LIST_PAGE), "labelSelector": labels, "fieldSelector": fields}
         what = f"list {resource}" + ("" if namespace is None else f" in {namespace}")
         while True:
-            answer = self._json("GET", resource.path(namespace), what, query)
+            answer = self._json(Request("GET", resource.path(namespace), what, query))
             items += answer.get("items") or []
             metadata = answer.get("metadata") or {}
             if not metadata.get("continue"):
@@ -97,31 +110,36 @@ class ClusterClient:
         query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
         query |= {"timeoutSeconds": str(WATCH_SECONDS), "labelSelector": labels, "fieldSelector": fields}
         what = f"watch {resource} in {namespace}"
-        response = self._request("GET", resource.path(namespace), what, query, read_seconds=WATCH_SECONDS + 15)
-        return Stream(response, lambda line: self._change(line, what), what, self.server)
+        asked = Request("GET", resource.path(namespace), what, query, seconds=WATCH_SECONDS + 15)
+        return Stream(self._send(asked), lambda line: self._change(line, what), what, self.server)
 
     def create(self, resource: Resource, namespace: str | None, body: Object, is_dry_run: bool = False) -> Object:
         """Send a new object; a dry run passes every check of the server and of its webhooks and keeps nothing."""
         name = (body.get("metadata") or {}).get("name", "")
         query = {"dryRun": "All"} if is_dry_run else {}
         what = f"{'dry-run ' if is_dry_run else ''}create {resource} {_place(namespace, name)}"
-        return self._json("POST", resource.path(namespace), what, query, body)
+        return self._json(Request("POST", resource.path(namespace), what, query, body))
 
     def patch(
-        self, resource: Resource, namespace: str, name: str, changes: Object, seconds: float | None = None
+        self, resource: Resource, namespace: str, name: str, changes: Object, seconds: float = READ_SECONDS
     ) -> Object:
         """Merge changes into an object (RFC 7386: a null removes), waiting at most that long for the answer."""
         what = f"patch {resource} {_place(namespace, name)}"
         content = "application/merge-patch+json"
-        return self._json("PATCH", resource.path(namespace, name), what, {}, changes, content, seconds)
+        return self._json(Request("PATCH", resource.path(namespace, name), what, {}, changes, content, seconds))
 
     def delete(
-        self, resource: Resource, namespace: str | None, name: str, uid: str | None = None, seconds: float | None = None
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        uid: str | None = None,
+        seconds: float = READ_SECONDS,
     ) -> None:
         """Delete an object and what it owns; with a uid, that object and no successor of its name."""
         body: Object = {"propagationPolicy": "Background"} | ({"preconditions": {"uid": uid}} if uid else {})
         what = f"delete {resource} {_place(namespace, name)}"
-        self._json("DELETE", resource.path(namespace, name), what, {}, body, seconds=seconds)
+        self._json(Request("DELETE", resource.path(namespace, name), what, body=body, seconds=seconds))
 
     def log(
         self, resource: Resource, namespace: str, pod: str, container: str, query: Mapping[str, str]
@@ -129,8 +147,8 @@ class ClusterClient:
         """Lines of a container's log; the query is the API's own (follow, tailLines, sinceTime, timestamps)."""
         path, what = resource.path(namespace, pod, "log"), f"read the log of pod {_place(namespace, pod)}"
         seconds = None if query.get("follow") == "true" else READ_SECONDS
-        response = self._request("GET", path, what, {"container": container, **query}, read_seconds=seconds)
-        return Stream(response, str, what, self.server)
+        asked = Request("GET", path, what, {"container": container, **query}, seconds=seconds)
+        return Stream(self._send(asked), str, what, self.server)
 
     def may(self, verb: str, resource: Resource, namespace: str | None, subresource: str = "", name: str = "") -> bool:
         """Whether these credentials may do that, by the server's own judgement."""
@@ -141,12 +159,12 @@ class ClusterClient:
 
     def version(self) -> str:
         """Of the API server, such as v1.35.4; every account may ask."""
-        return str(self._json("GET", "/version", "say its version").get("gitVersion", ""))
+        return str(self._json(Request("GET", "/version", "say its version")).get("gitVersion", ""))
 
     def versions(self, group: str) -> list[str]:
         """Those in which the server knows an API group; none when nobody has installed it. Every account may ask."""
         try:
-            answer = self._json("GET", f"/apis/{group}", f"list the versions of {group}")
+            answer = self._json(Request("GET", f"/apis/{group}", f"list the versions of {group}"))
         except NotFoundError:
             return []
         return [str(each["version"]) for each in answer["versions"]]
@@ -155,14 +173,14 @@ class ClusterClient:
         """Whether the server has that kind of object, in that version; every account may ask."""
         root = f"/apis/{resource.group}" if resource.group else "/api"
         try:
-            answer = self._json("GET", f"{root}/{resource.version}", f"list the kinds of {resource.group}")
+            answer = self._json(Request("GET", f"{root}/{resource.version}", f"list the kinds of {resource.group}"))
         except NotFoundError:
             return False
         return any(each["name"] == resource.plural for each in answer["resources"])
 
     def warm(self, seconds: float) -> None:
         """Open a connection or keep it open, with a request that every account may make."""
-        self._json("GET", "/version", "say its version", seconds=seconds)
+        self._json(Request("GET", "/version", "say its version", seconds=seconds))
 
     def _change(self, line: str, what: str) -> Change:
         event = json.loads(line)
@@ -171,55 +189,37 @@ class ClusterClient:
             raise refusal(int(status.get("code", 500)), json.dumps(status), what, self.server)
         return Change(event["type"], event["object"])
 
-    def _json(
-        self,
-        method: str,
-        path: str,
-        what: str,
-        query: Mapping[str, str] | None = None,
-        body: Object | None = None,
-        content: str = "application/json",
-        seconds: float | None = None,
-    ) -> Object:
-        read_seconds = READ_SECONDS if seconds is None else seconds
-        with contextlib.closing(self._request(method, path, what, query, body, content, read_seconds)) as response:
+    def _json(self, asked: Request) -> Object:
+        with contextlib.closing(self._send(asked)) as response:
             try:
                 answer = json.loads(response.data)
             except (HTTPError, ValueError) as error:
-                raise unreachable(error, what, self.server) from error
+                raise unreachable(error, asked.what, self.server) from error
         if not isinstance(answer, dict):
-            raise ClusterError(f"{self.server} answered with {type(answer).__name__} when asked to {what}: not an API")
+            found = type(answer).__name__
+            raise ClusterError(f"{self.server} answered with {found} when asked to {asked.what}: not an API")
         return answer
 
-    def _request(
-        self,
-        method: str,
-        path: str,
-        what: str,
-        query: Mapping[str, str] | None = None,
-        body: Object | None = None,
-        content: str = "application/json",
-        read_seconds: float | None = READ_SECONDS,
-    ) -> HTTPResponse:
-        parameters = [(key, value) for key, value in (query or {}).items() if value]
+    def _send(self, asked: Request) -> HTTPResponse:
+        parameters = [(key, value) for key, value in asked.query.items() if value]
         try:
             response: HTTPResponse = self._client.call_api(
-                path,
-                method,
+                asked.path,
+                asked.method,
                 query_params=parameters,
-                header_params={"Accept": "application/json, */*", "Content-Type": content},
-                body=body,
+                header_params={"Accept": "application/json, */*", "Content-Type": asked.content},
+                body=asked.body,
                 auth_settings=["BearerToken"],
                 _preload_content=False,
                 _return_http_data_only=True,
-                _request_timeout=(CONNECT_SECONDS, read_seconds),
+                _request_timeout=(CONNECT_SECONDS, asked.seconds),
             )
         except ApiException as error:
             if error.status == 0:
-                raise unreachable(error, what, self.server) from error
-            raise refusal(error.status, error.body, what, self.server) from error
+                raise unreachable(error, asked.what, self.server) from error
+            raise refusal(error.status, error.body, asked.what, self.server) from error
         except HTTPError as error:
-            raise unreachable(error, what, self.server) from error
+            raise unreachable(error, asked.what, self.server) from error
         return response
 
 
