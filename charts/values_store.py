@@ -23,7 +23,9 @@ class Persistence(ChartSettings):
     access_mode: Literal["ReadWriteOnce", "ReadWriteOncePod", "ReadWriteMany"] = Field(
         "ReadWriteOnce", description="Of the claim."
     )
-    keep: bool = Field(False, description="Leave the claim where it is when the release is removed.")
+    keep: bool = Field(
+        True, description="Leave the claim, and what it holds, when the store is switched off or the release removed."
+    )
     annotations: Annotations = Field({}, description="Of the claim.")
 
 
