@@ -1,7 +1,7 @@
 """Write what is generated, or with --check fail with a diff where a committed file is not current.
 
-Generated are each component's component.yaml and README.md, each pipeline's YAML, docs/jobs.md, docs/licences.md,
-docs/permissions.md, docs/report.md and its JSON schema, and of the chart all but its templates.
+Generated are each component's component.yaml and README.md, each pipeline's YAML, docs/doctor.md, docs/jobs.md,
+docs/licences.md, docs/permissions.md, docs/report.md and its JSON schema, and of the chart all but its templates.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from typing import Any
 from kfp import compiler
 
 from charts import generate as chart
+from pipelines.doctor_page import doctor_page
 from pipelines.job_page import job_page
 from pipelines.licences import licences_page
 from pipelines.report_page import report_page, schema_file
@@ -68,6 +69,7 @@ def generated_files() -> Iterator[tuple[Path, str]]:
         yield Path("pipelines") / f"{function}.yaml", _compile(pipeline)
     yield Path("docs") / "jobs.md", job_page(ROOT / "manifests" / "training-operator" / "init-container.yaml")
     yield Path("docs") / "permissions.md", permissions_page()
+    yield Path("docs") / "doctor.md", doctor_page()
     yield Path("docs") / "licences.md", licences_page(ROOT / "pyproject.toml")
     yield Path("docs") / "report.md", report_page()
     yield Path("docs") / "report.schema.json", schema_file()

@@ -165,6 +165,8 @@ def test_the_last_line_and_the_document_count_the_verdicts() -> None:
     results = [Result("a", ok("fine")), Result("b", failed("broken", "mend it")), Result("c", skipped("unseen"))]
     assert sum_line(results) == "1 ok, 0 warnings, 1 failed, 1 skipped: not ready"
     assert sum_line(results[:1]).endswith(": ready to train")
+    unseen = Result("d", Finding(Verdict.skipped, "unseen", is_hidden=True))
+    assert sum_line([*results[:1], unseen]).endswith(": ready to train, as far as this account may look")
     document = json.loads(as_json(results, "https://x", "train", "2x32"))
     assert document["counts"] == {"ok": 1, "warning": 0, "failed": 1, "skipped": 1}
     assert document["checks"][1] == {"name": "b", "verdict": "failed", "finding": "broken", "fix": "mend it"}

@@ -82,7 +82,7 @@ def _look(check: Check, surroundings: Surroundings) -> Finding:
         return check.look(surroundings)
     except MayNotLookError as error:
         where = "cluster-wide" if error.namespace is None else f"in namespace {error.namespace}"
-        return skipped(str(error), f"to look, it needs {error.right.line} {where}")
+        return Finding(Verdict.skipped, str(error), f"to look, it needs {error.right.line} {where}", is_hidden=True)
     except RadiffuseError as error:
         # Our errors say what is wrong, and after the first semicolon what to do.
         text, _, fix = " ".join(str(error).split()).partition("; ")

@@ -23,6 +23,8 @@ class Finding:
     verdict: Verdict
     text: str
     fix: str = ""
+    is_hidden: bool = False
+    """Skipped because the account may not look."""
 
 
 def ok(text: str) -> Finding:

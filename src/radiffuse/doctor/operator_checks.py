@@ -36,7 +36,9 @@ def operator(surroundings: Surroundings) -> Finding:
         if problem := _unanswered(surroundings, service):
             return problem
         services.append("/".join(service))
-    return ok(f"{', '.join(services) or 'its webhook'} answers")
+    if not services:
+        return ok("its webhook is registered, at an address outside the cluster")
+    return ok(f"{' and '.join(services)} {'has a pod that is' if len(services) == 1 else 'have pods that are'} ready")
 
 
 def certificate(surroundings: Surroundings) -> Finding:

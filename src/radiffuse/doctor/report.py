@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from radiffuse.doctor.examine import Result
 from radiffuse.doctor.finding import Verdict
@@ -26,13 +26,16 @@ def lines(result: Result, name_width: int, has_colour: bool) -> list[str]:
     ] + [f"{indent}   {line}" for line in fix[1:]]
 
 
-def sum_line(results: Iterable[Result]) -> str:
+def sum_line(results: Sequence[Result]) -> str:
     """How many of each verdict, and what that means."""
     counts = Counter(result.verdict for result in results)
     warnings = "warning" if counts[Verdict.warning] == 1 else "warnings"
     words = {verdict: verdict.value for verdict in Verdict} | {Verdict.warning: warnings}
     listed = ", ".join(f"{counts[verdict]} {word}" for verdict, word in words.items())
-    return f"{listed}: {'not ready' if counts[Verdict.failed] else 'ready to train'}"
+    if counts[Verdict.failed]:
+        return f"{listed}: not ready"
+    limit = ", as far as this account may look" if any(result.finding.is_hidden for result in results) else ""
+    return f"{listed}: ready to train{limit}"
 
 
 def as_json(results: Sequence[Result], server: str | None, namespace: str | None, job: str) -> str:
