@@ -1,7 +1,11 @@
 """MinIO on one disk, built from its Go module: the S3 server that the project is made for."""
 
+import os
 import secrets
+import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -61,6 +65,16 @@ class Minio:
             "MINIO_SECRET_KEY": self.settings.secret_key,
             "MINIO_SECURE": "false",
         }
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """While it lasts, the server takes connections and answers nothing."""
+        pid = self._server.pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     def start(self) -> None:
         """Start it and wait until it answers; raises ServerError."""

@@ -1,4 +1,4 @@
-"""A real Prometheus that finds training pods through the API server and scrapes their port named `metrics`."""
+"""A real Prometheus with the chart's rules, which finds training pods as the chart's PodMonitor says."""
 
 import json
 import urllib.parse
@@ -8,6 +8,10 @@ from typing import Any, Self
 
 import yaml
 
+from charts.watching.rule import label_name
+from charts.watching.rules import rule_groups
+from charts.watching.thresholds import Thresholds
+from tests.charts.rendering import of_kind, template
 from tests.cluster.build import executable
 from tests.cluster.nodes.network import reader_kubeconfig
 from tests.cluster.nodes.probe import answers
@@ -16,6 +20,8 @@ from tests.cluster.plane import ControlPlane
 ADDRESS = "127.0.0.1:9091"
 START_SECONDS = 60.0
 SCRAPE_SECONDS = 2
+QUICK = Thresholds(stall_floor_seconds=15, checkpoint_floor_seconds=15, confirm_seconds=SCRAPE_SECONDS)
+"""The rules are those of the chart, but for the floors that spare a production run its short pauses."""
 
 
 class Prometheus:
@@ -23,7 +29,9 @@ class Prometheus:
 
     def __init__(self, plane: ControlPlane) -> None:
         config = plane.folder / "prometheus.yaml"
-        config.write_text(yaml.safe_dump(_config(reader_kubeconfig(plane, "prometheus"))), encoding="utf-8")
+        rules = plane.folder / "rules.yaml"
+        rules.write_text(yaml.safe_dump(rule_groups(QUICK)), encoding="utf-8")
+        config.write_text(yaml.safe_dump(_config(reader_kubeconfig(plane, "prometheus"), rules)), encoding="utf-8")
         data = plane.folder / "prometheus"
         command = [str(executable("prometheus")), f"--config.file={config}", f"--storage.tsdb.path={data}"]
         self._server = plane.new_server("prometheus", [*command, f"--web.listen-address={ADDRESS}"])
@@ -46,27 +54,43 @@ class Prometheus:
         found: list[dict[str, str]] = self._ask("series", {"match[]": selector})
         return found
 
+    def firing(self, selector: str) -> set[str]:
+        """Names of the alerts that fire now and fit the selector's labels."""
+        return {found["metric"]["alertname"] for found in self.query(f'ALERTS{{alertstate="firing",{selector}}}')}
+
     def _ask(self, what: str, parameters: dict[str, str]) -> Any:
         url = f"http://{ADDRESS}/api/v1/{what}?{urllib.parse.urlencode(parameters)}"
         with urllib.request.urlopen(url, timeout=10) as answer:
             return json.loads(answer.read())["data"]
 
 
-def _config(kubeconfig: Path) -> dict[str, Any]:
-    pod = "__meta_kubernetes_pod"
-    labels = {
-        "pod": f"{pod}_name",
-        "namespace": "__meta_kubernetes_namespace",
-        "node": f"{pod}_node_name",
-        "run": f"{pod}_label_radiffuse_org_run",
-        "replica_type": f"{pod}_label_training_kubeflow_org_replica_type",
-        "replica_index": f"{pod}_label_training_kubeflow_org_replica_index",
-    }
-    relabelings: list[dict[str, Any]] = [
-        {"source_labels": [f"{pod}_container_port_name"], "regex": "metrics", "action": "keep"}
-    ]
-    relabelings += [{"source_labels": [source], "target_label": name} for name, source in labels.items()]
+def _config(kubeconfig: Path, rules: Path) -> dict[str, Any]:
+    [monitor] = of_kind(template({"monitoring": {"podMonitor": {"enabled": True}}}), "PodMonitor")
     discovery = {"role": "pod", "kubeconfig_file": str(kubeconfig)}
-    job = {"job_name": "radiffuse", "kubernetes_sd_configs": [discovery], "relabel_configs": relabelings}
+    job = {
+        "job_name": f"{monitor['metadata']['namespace']}/{monitor['metadata']['name']}",
+        "kubernetes_sd_configs": [discovery],
+        "relabel_configs": _relabelings(monitor["spec"]),
+    }
     every = f"{SCRAPE_SECONDS}s"
-    return {"global": {"scrape_interval": every, "scrape_timeout": every}, "scrape_configs": [job]}
+    often = {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every}
+    return {"global": often, "scrape_configs": [job], "rule_files": [str(rules)]}
+
+
+def _relabelings(monitor: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the Prometheus Operator makes of a PodMonitor, for pods of any namespace."""
+    pod = "__meta_kubernetes_pod"
+    [endpoint] = monitor["podMetricsEndpoints"]
+    kept = {f"{pod}_label_{label_name(name)}": value for name, value in monitor["selector"]["matchLabels"].items()}
+    kept[f"{pod}_container_port_name"] = endpoint["port"]
+    labels = {
+        "namespace": "__meta_kubernetes_namespace",
+        "pod": f"{pod}_name",
+        "container": f"{pod}_container_name",
+        **{label_name(name): f"{pod}_label_{label_name(name)}" for name in monitor["podTargetLabels"]},
+    }
+    return [
+        {"source_labels": [f"{pod}_phase"], "regex": "(Failed|Succeeded)", "action": "drop"},
+        *({"source_labels": [source], "regex": value, "action": "keep"} for source, value in kept.items()),
+        *({"source_labels": [source], "target_label": name} for name, source in labels.items()),
+    ]

@@ -5,9 +5,9 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from prometheus_client import CollectorRegistry
 
-from radiffuse.metrics import StoreMetrics, TrainingMetrics, WorkerMetrics
+from charts.watching.page import declared, series_of
+from charts.watching.rule import JOB, RUN
 from tests.cluster.nodes.cluster import ranks_in_pod
 from tests.cluster.nodes.prometheus import Prometheus
 from tests.cluster.nodes.record import Record
@@ -15,7 +15,6 @@ from tests.cluster.nodes.training_run import EVERY, NODES, STEPS, TrainingRun
 
 pytestmark = pytest.mark.nodes
 
-SUFFIXES = ("_total", "_bucket", "_count", "_sum", "_info", "_created")
 MOST_SERIES = 500
 LARGE_WORLD = 64
 
@@ -28,32 +27,19 @@ def test_prometheus_reads_every_declared_metric_of_both_pods(
     [rank] = ranks_in_pod(run.pod(run.worker)["metadata"]["uid"])
     os.kill(rank, signal.SIGKILL)  # earlier ends are counted too, once there are any
     run.wait_until_succeeded()
-    series = prometheus.series(f'{{run="{run.plan.name}"}}')
-    ours = [labels for labels in series if labels["__name__"].startswith("radiffuse_")]
+    series = prometheus.series(f'{{{RUN}="{run.plan.name}"}}')
+    ours = [labels for labels in series if labels["__name__"].startswith("radiffuse_")]  # not those that are recorded
 
-    assert _declared() - {_family(labels["__name__"]) for labels in ours} == set()
+    all_series = {name for family in declared() for name in series_of(family)}
+    assert all_series - {labels["__name__"] for labels in ours} == set()
     assert {labels["pod"] for labels in ours} == {run.master, run.worker}
-    assert {(labels["replica_type"], labels["replica_index"]) for labels in ours} == {("master", "0"), ("worker", "0")}
+    assert {(labels["namespace"], labels[JOB]) for labels in ours} == {(run.namespace, run.job.name)}
     assert {labels["rank"] for labels in ours if "rank" in labels} == {"0", "1"}
-    steps = prometheus.query(f'max_over_time(radiffuse_train_global_step{{run="{run.plan.name}"}}[10m])')
+    steps = prometheus.query(f'max_over_time(radiffuse_train_global_step{{{RUN}="{run.plan.name}"}}[10m])')
     assert [float(step["value"][1]) for step in steps] == [STEPS]
 
     of_one_rank = sum(labels.get("rank") == "1" for labels in ours)
-    large = len(series) + of_one_rank * (LARGE_WORLD - NODES)
-    record.figure("series of a job of 2 ranks, as scraped", str(len(series)))
+    large = len(ours) + of_one_rank * (LARGE_WORLD - NODES)
+    record.figure("series of a job of 2 ranks, as scraped", str(len(ours)))
     record.figure(f"series of a job of {LARGE_WORLD} ranks in two pods, reckoned from that", str(large))
     assert large <= MOST_SERIES
-
-
-def _declared() -> set[str]:
-    registry = CollectorRegistry()
-    TrainingMetrics(registry, rank=0)
-    WorkerMetrics(registry)
-    StoreMetrics(registry)
-    return {family.name for family in registry.collect()}
-
-
-def _family(sample: str) -> str:
-    for suffix in SUFFIXES:
-        sample = sample.removesuffix(suffix)
-    return sample
