@@ -2,7 +2,8 @@
 
 import re
 import tomllib
-from importlib.metadata import distribution
+from email.message import Message
+from importlib.metadata import PackageMetadata, distribution
 from pathlib import Path
 
 HEADER = """# Licences
@@ -40,13 +41,18 @@ def licences_page(pyproject: Path) -> str:
 
 
 def licence_of(package: str) -> str:
-    """The licence expression of an installed package, else what its older fields say."""
-    metadata = distribution(package).metadata
+    """What an installed package states."""
+    return licence_in(distribution(package).metadata)
+
+
+def licence_in(metadata: PackageMetadata | Message) -> str:
+    """The licence expression in a package's metadata, else what its older fields say."""
     for field, longest in (("License-Expression", None), ("License", LONGEST)):
-        for text in metadata.get_all(field, []):
+        for text in metadata.get_all(field) or []:
             if longest is None or (len(text) <= longest and "\n" not in text and text != UNSTATED):
                 return str(text)
-    names = [text.rpartition(" :: ")[2] for text in metadata.get_all("Classifier", []) if text.startswith("License")]
+    classifiers = metadata.get_all("Classifier") or []
+    names = [text.rpartition(" :: ")[2] for text in classifiers if text.startswith("License")]
     return ", ".join(names) if names else "see its licence file"
 
 

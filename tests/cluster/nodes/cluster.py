@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+from images.recipe import Image
 from tests.cluster.nodes.cgroups import run_cgroup
 from tests.cluster.nodes.containerd import imported
-from tests.cluster.nodes.images import Image
 from tests.cluster.nodes.network import start_name_service, start_proxy
 from tests.cluster.nodes.node import Node, Place
 from tests.cluster.plane import ControlPlane

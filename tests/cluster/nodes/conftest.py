@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from images.recipe import NAMES, debian_image
 from tests.cluster.isolation import ADDRESS, ROOT, is_isolated
 from tests.cluster.nodes.cluster import RealNodes
-from tests.cluster.nodes.images import base_image, built_train_image, pause_image
+from tests.cluster.nodes.images import image_of_run, pause_image
 from tests.cluster.nodes.minio import Minio
 from tests.cluster.nodes.prometheus import Prometheus
 from tests.cluster.nodes.record import Record
@@ -39,15 +40,16 @@ def control_plane(record: Record) -> Iterator[ControlPlane]:
     start = time.monotonic()
     # Left to be removed from outside: in here, pods' volumes are still mounted below it.
     folder = Path(tempfile.mkdtemp(prefix="plane-"))
-    with ControlPlane(folder, Path(os.environ[LOGS]), base_image().name) as plane:
+    with ControlPlane(folder, Path(os.environ[LOGS]), debian_image().name) as plane:
         record.figure("control plane up", f"{time.monotonic() - start:.0f} s")
         yield plane
 
 
 @pytest.fixture(scope="session")
 def nodes(control_plane: ControlPlane, record: Record) -> Iterator[RealNodes]:
-    """Two nodes that hold the training image."""
-    with RealNodes(control_plane, [pause_image(), base_image(), built_train_image()]) as nodes:
+    """Two nodes that hold our images."""
+    images = [pause_image(), debian_image(), *(image_of_run(name) for name in NAMES)]
+    with RealNodes(control_plane, images) as nodes:
         record.figure("two nodes Ready", f"{nodes.start_seconds:.0f} s")
         yield nodes
 
@@ -90,6 +92,6 @@ def start_run(
 
     def start(**settings: object) -> TrainingRun:
         plan = plan_run(inputs, f"run-{secrets.token_hex(3)}", **(SETTINGS | settings))
-        return submit(control_plane, namespace, minio, plan, built_train_image().name)
+        return submit(control_plane, namespace, minio, plan, image_of_run("train").name)
 
     return start

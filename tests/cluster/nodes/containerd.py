@@ -6,8 +6,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from images.commands import image_cache
+from images.recipe import Image
 from radiffuse.local_files import folder_lock
-from tests.cluster.nodes.images import Image, image_cache
 from tests.cluster.processes import CommandError, Server, run
 
 NAMESPACE = "k8s.io"
@@ -99,7 +100,7 @@ class Containerd:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert process.stdin is not None and process.stdout is not None
         try:
-            image.write_archive(process.stdin, known)
+            image.layout.write_archive(process.stdin, known)
             process.stdin.close()
         except BrokenPipeError:
             pass  # what it says is the better message
@@ -130,7 +131,7 @@ def imported(images: Sequence[Image], log_folder: Path) -> Path:
             finally:
                 daemon.stop()
             for image in images:
-                image.share_blobs(root / BLOBS)
+                image.layout.share_blobs(root / BLOBS)
             record.write_text(wanted, encoding="utf-8")
     return root
 

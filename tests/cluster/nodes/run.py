@@ -14,19 +14,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from images.commands import PACKAGES as IMAGE_PACKAGES
 from radiffuse.errors import RadiffuseError
 from tests.cluster.build import MANIFESTS, NODES, build, manifests
 from tests.cluster.isolation import ROOT, IsolationError, isolated
 from tests.cluster.nodes.cgroups import VARIABLE, remove_cgroup
-from tests.cluster.nodes.images import TRAIN_TAG, Image, ImageError, pause_image, train_image
+from tests.cluster.nodes.images import build_images
+from tests.cluster.nodes.package_index import fetch_packages
 from tests.cluster.run import LOGS
 from tests.cluster.toolchain import ToolchainError
 
 PACKAGES = {
     "containerd": "containerd",
     "runc": "runc",
-    "buildah": "buildah",
-    "debootstrap": "debootstrap",
+    **IMAGE_PACKAGES,
     "iptables": "iptables",
     "conntrack": "conntrack",
     "/usr/lib/cni/bridge": "containernetworking-plugins",
@@ -56,14 +57,14 @@ def main() -> int:
         build(NODES)
         for product in MANIFESTS:
             manifests(product)
-        pause_image()
-        image = train_image()
+        fetch_packages()
+        given = build_images()
         built = time.monotonic()
-        code = _run_tests(image, sys.argv[1:])
-    except (ToolchainError, IsolationError, ImageError, RadiffuseError) as error:
+        code = _run_tests(given, sys.argv[1:])
+    except (ToolchainError, IsolationError, RadiffuseError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"node tests: {image.name} and binaries {built - start:.0f} s, tests {time.monotonic() - built:.0f} s")
+    print(f"node tests: images and binaries {built - start:.0f} s, tests {time.monotonic() - built:.0f} s")
     return code
 
 
@@ -77,7 +78,7 @@ def missing_requirements() -> str:
     return ""
 
 
-def _run_tests(image: Image, arguments: list[str]) -> int:
+def _run_tests(given: dict[str, str], arguments: list[str]) -> int:
     cgroup = f"/radiffuse-{os.getpid()}"
     logs = ROOT / "out" / "cluster-logs" / f"nodes-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     logs.mkdir(parents=True)
@@ -86,13 +87,7 @@ def _run_tests(image: Image, arguments: list[str]) -> int:
     tests = [sys.executable, "-m", "pytest", "-m", "nodes", *paths, *arguments]
     with _kept_settings(), _mount_point(), tempfile.TemporaryDirectory(prefix="radiffuse-nodes-") as scratch:
         # As many threads as a rank has in a pod: sums over more of them differ in their last digits.
-        environment = {
-            "OMP_NUM_THREADS": "1",
-            "TMPDIR": scratch,
-            LOGS: str(logs),
-            VARIABLE: cgroup,
-            TRAIN_TAG: image.tag,
-        }
+        environment = given | {"OMP_NUM_THREADS": "1", "TMPDIR": scratch, LOGS: str(logs), VARIABLE: cgroup}
         code = isolated([*inside, *tests], environment, own_user=False)
         left = remove_cgroup(cgroup)
     if left:

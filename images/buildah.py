@@ -1,0 +1,47 @@
+"""Builds a Dockerfile with buildah: no daemon, and no container to build in but a changed root."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from images.commands import ROOT, image_cache, run
+from images.layout import Layout
+
+SECRETS = {"pip.conf": Path("/etc/pip.conf"), "uv.toml": Path("/etc/uv/uv.toml")}
+"""Lent to a build, so that it reaches the package index the way this machine does; no layer has them."""
+CERTIFICATES = Path("/etc/ssl/certs")
+"""Lent too, but mounted by us: where buildah mounts a secret, it removes the file that the base has there."""
+
+
+def build_image(name: str, dockerfile: Path, context: Path = ROOT, arguments: Mapping[str, str] | None = None) -> None:
+    """Build an image into buildah's storage under that name, with layers kept for the next time; raises ImageError."""
+    secrets = [f"--secret=id={key},src={path}" for key, path in SECRETS.items() if path.exists()]
+    secrets += [f"--volume={CERTIFICATES}:{CERTIFICATES}:ro"] if CERTIFICATES.exists() else []
+    given = [f"--build-arg={key}={value}" for key, value in (arguments or {}).items()]
+    _buildah("build", "--layers", *given, *secrets, "--file", str(dockerfile), "--tag", name, str(context))
+
+
+def write_layout(name: str, layout: Layout) -> None:
+    """Copy an image from buildah's storage to an OCI folder, compressed as fast as can be; raises ImageError."""
+    layout.folder.mkdir(parents=True, exist_ok=True)
+    speed = ("--compression-format=zstd", "--compression-level=1")
+    _buildah("push", "--quiet", *speed, name, f"oci:{layout.folder}:{layout.tag}")
+    layout.forget_others()
+
+
+def remove_others(name: str) -> None:
+    """Remove the other tags of an image from buildah's storage, with layers that nothing needs any more."""
+    repository = name.rpartition(":")[0]
+    found = _buildah("images", "--format", "{{.Name}}:{{.Tag}}").split()
+    if others := [each for each in found if each.rpartition(":")[0] == repository and each != name]:
+        _buildah("rmi", *others)
+    _buildah("rmi", "--prune")
+
+
+def _buildah(*arguments: str) -> str:
+    cache = image_cache()
+    storage = ["--storage-driver=overlay", f"--root={cache}/buildah", f"--runroot={cache}/run"]
+    # Cache mounts lie in the temporary folder: what was downloaded for one image serves the next.
+    scratch = cache / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    settings = {"BUILDAH_ISOLATION": "chroot", "BUILDAH_FORMAT": "oci", "TMPDIR": str(scratch)}
+    return run(["buildah", *storage, *arguments], settings)
