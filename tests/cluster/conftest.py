@@ -12,6 +12,7 @@ from tests.cluster.fake_nodes import GpuNodes
 from tests.cluster.isolation import is_isolated
 from tests.cluster.plane import ControlPlane
 from tests.cluster.processes import wait_until
+from tests.cluster.trainer import Trainer
 
 JOBS = "pytorchjobs.kubeflow.org,trainjobs.trainer.kubeflow.org,jobs.batch,pods"
 EMPTY_SECONDS = 180.0
@@ -43,6 +44,13 @@ def gpu_nodes(control_plane: ControlPlane) -> Iterator[GpuNodes]:
     """Two fake nodes of 32 GPUs."""
     with GpuNodes(control_plane) as nodes:
         yield nodes
+
+
+@pytest.fixture(scope="module")
+def trainer(control_plane: ControlPlane) -> Iterator[Trainer]:
+    """Trainer and JobSet, for as long as the module's tests run."""
+    with Trainer(control_plane) as running:
+        yield running
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from typing import Any, Self
 from tests.cluster.build import executable
 from tests.cluster.certificates import Authority, write_kubeconfig
 from tests.cluster.isolation import ADDRESS
+from tests.cluster.operator_process import OperatorProcess
 from tests.cluster.processes import Server, run, wait_until
-from tests.cluster.training_operator import TrainingOperator, custom_resources
+from tests.cluster.training_operator import custom_resources, training_operator
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class ControlPlane:
         self._api_server = self.new_server("kube-apiserver", self._api_server_command())
         self._controllers = [self._controller_manager(), self._scheduler()]
         self._init_image = init_image
-        self._operator: TrainingOperator | None = None
+        self._operator: OperatorProcess | None = None
         self._tls = ssl.create_default_context(cafile=str(self.authority.certificate))
         self._tls.load_cert_chain(folder / "pki" / "admin.crt", folder / "pki" / "admin.key")
 
@@ -73,14 +74,14 @@ class ControlPlane:
         start = time.monotonic()
         self._etcd.start()
         self._api_server.start()
-        resources = custom_resources()  # rendered while the API server starts
+        resources = custom_resources(self._init_image)  # rendered while the API server starts
         self._wait_for_api_server()
         logger.info("cluster api_server_seconds=%.1f", time.monotonic() - start)
         for controller in self._controllers:
             controller.start()
         self.apply(*resources)
         self.wait_for_kinds(*resources)
-        self._operator = TrainingOperator(self, self._init_image)
+        self._operator = OperatorProcess(self, training_operator(self._init_image))
         self._operator.start()
         logger.info("cluster control_plane_seconds=%.1f", time.monotonic() - start)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from radiffuse.cluster.api_errors import ConflictError, NotFoundError, UnavailableError
+from radiffuse.cluster.api_errors import ConflictError, NotFoundError, RefusedError, UnavailableError
 from radiffuse.cluster.checks import check_needs
 from radiffuse.cluster.client import ClusterClient
 from radiffuse.cluster.fields import field, text, true_conditions
@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 RUNTIMES = Resource("trainer.kubeflow.org", "v1alpha1", "trainingruntimes")
+RUNTIME_FIRST = "trainingRuntime must be created before the TrainJob"
+"""Words of Trainer's webhook, which it says in a dry run too, when nothing has been created yet."""
 
 
 class Found(Enum):
@@ -132,7 +134,7 @@ def decide(existing: Object | None, digest: str, owner: Owner) -> Found:
 
 def dry_run(client: ClusterClient, job: TrainingJob) -> list[Object]:
     """What the server would make of the manifests, after its own checks and its webhooks'; nothing is kept."""
-    return [_send(client, manifest, str(job.namespace), is_dry_run=True) for manifest in job.to_manifests()]
+    return [_send_dry(client, manifest, str(job.namespace)) for manifest in job.to_manifests()]
 
 
 def _find(client: ClusterClient, kind: JobKind, namespace: str, name: str) -> Object | None:
@@ -176,7 +178,7 @@ def _create(
 ) -> Object:
     namespace = str(job.namespace)
     for manifest in manifests:
-        _send(client, manifest, namespace, is_dry_run=True)
+        _send_dry(client, manifest, namespace)
     check_needs(client, job, namespace)
     store.put_bytes(job.plan_uri, plan.model_dump_json().encode())
     # What the pods of a former job left must not end the new one, nor describe it.
@@ -186,7 +188,25 @@ def _create(
     *companions, manifest = manifests
     for companion in companions:
         _put(client, companion, namespace)
-    return _send(client, manifest, namespace)
+    try:
+        return _send(client, manifest, namespace)
+    except RefusedError:
+        for companion in companions:
+            client.delete(resource_of(companion), namespace, companion["metadata"]["name"])
+        raise
+
+
+def _send_dry(client: ClusterClient, manifest: Object, namespace: str) -> Object:
+    """The server's word on a manifest; where Trainer will not look at it before its runtime exists, the manifest."""
+    try:
+        return _send(client, manifest, namespace, is_dry_run=True)
+    except RefusedError as error:
+        if RUNTIME_FIRST not in str(error):
+            raise
+        logger.info(
+            "job=%s accepted by the API; Trainer checks it when its runtime exists", manifest["metadata"]["name"]
+        )
+        return manifest
 
 
 def _send(client: ClusterClient, manifest: Object, namespace: str, is_dry_run: bool = False) -> Object:

@@ -24,8 +24,6 @@ pytestmark = pytest.mark.cluster
 
 Object = dict[str, Any]
 
-WORKFLOWS = {"plural": "workflows", "singular": "workflow", "kind": "Workflow"}
-
 
 @pytest.fixture
 def launcher(control_plane: ControlPlane, namespace: str) -> Iterator[ClusterClient]:
@@ -48,16 +46,6 @@ def pod_template(**metadata: Any) -> Object:
 @pytest.fixture
 def workflow(control_plane: ControlPlane, namespace: str) -> Object:
     """A reference to a workflow, which has a step's pod."""
-    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    version = {"name": "v1alpha1", "served": True, "storage": True, "schema": schema}
-    definition = {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": "workflows.argoproj.io"},
-        "spec": {"group": "argoproj.io", "names": WORKFLOWS, "scope": "Namespaced", "versions": [version]},
-    }
-    control_plane.apply(definition)
-    control_plane.wait_for_kinds(definition)
     kind = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow"}
     control_plane.apply(kind | {"metadata": {"name": "finetune-x", "namespace": namespace}})
     found = control_plane.get("workflow", "finetune-x", "--namespace", namespace)
