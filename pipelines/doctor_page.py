@@ -72,7 +72,7 @@ VERDICTS = """```
 | `ok` | it is as it should be, or the job does not ask for it |
 | `warning` | training works; this should be better all the same |
 | `FAILED` | training does not work, or not this job |
-| `skipped` | nothing is said: the account may not look, a check that this one builds on failed, or it need not be there |
+| `skipped` | nothing is said: the account may not look, a check that this builds on failed, or it need not be there |
 
 Below what the account may not look at stands the right that it lacks.
 
@@ -102,8 +102,8 @@ REMARKS = f"""
 ## What it may look at
 
 With the rights of a launcher alone it runs, and skips what lies outside: nodes, webhooks, quotas and the like. The
-optional rights change nothing; [permissions.md](permissions.md) lists them, and the chart grants them where its values
-say so.
+optional rights change nothing; [permissions.md](permissions.md) lists them, and the chart grants those in the namespace
+by `rbac.doctorRole`, those beyond it by `rbac.doctorClusterRole`.
 
 ## For programs
 
