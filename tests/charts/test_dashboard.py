@@ -20,6 +20,7 @@ from charts.watching.recordings import recordings
 from charts.watching.thresholds import CHART
 from tests.charts.expressions import series_in
 from tests.charts.rendering import CHART as CHART_FOLDER
+from tests.charts.rendering import of_kind, template
 from tests.charts.watched_run import promtool_check
 
 FILE = CHART_FOLDER / "files" / "dashboard.json"
@@ -113,6 +114,13 @@ def as_seen(color: str, kind: str) -> tuple[float, ...]:
         "deuteranopia": ((0.29275, 0.70725, 0.0), (0.29275, 0.70725, 0.0), (-0.02234, 0.02234, 1.0)),
     }
     return tuple(sum(weight * each for weight, each in zip(row, linear, strict=True)) for row in matrices[kind])
+
+
+@pytest.mark.charts
+def test_the_chart_gives_grafana_the_very_file() -> None:
+    rendered = of_kind(template({"monitoring": {"dashboard": {"enabled": True}}}), "ConfigMap")
+    [found] = [each for each in rendered if each["metadata"].get("labels", {}).get("grafana_dashboard") == "1"]
+    assert json.loads(found["data"]["radiffuse.json"]) == json.loads(FILE.read_text(encoding="utf-8"))
 
 
 @pytest.mark.charts

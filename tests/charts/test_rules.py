@@ -2,16 +2,19 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from charts.watching.alerts import alerts
 from charts.watching.page import declared, series_of
 from charts.watching.recordings import recordings
+from charts.watching.rule import JOB, RUN, label_name
+from charts.watching.rules import rule_groups
 from charts.watching.thresholds import CHART, Thresholds
 from tests.charts.expressions import series_in
 from tests.charts.rendering import CHART as CHART_FOLDER
-from tests.charts.rendering import ROOT
+from tests.charts.rendering import ROOT, of_kind, template
 from tests.charts.stories import FIRES, QUIET
 from tests.charts.watched_run import OF_RUN, Story, alert_test, promtool, promtool_check, steadily
 
@@ -24,7 +27,7 @@ CASES = [
     for stories in (FIRES, QUIET)
     for title, story in stories[name].items()
 ]
-needs_promtool = pytest.mark.charts
+needs_tools = pytest.mark.charts
 
 
 def test_every_series_that_a_rule_reads_is_declared_or_recorded_before() -> None:
@@ -56,25 +59,54 @@ def test_every_threshold_changes_a_rule() -> None:
         assert alerts(changed) != alerts(CHART), name
 
 
-@needs_promtool
+@needs_tools
 def test_promtool_finds_nothing_to_say_against_the_rules() -> None:
     done = promtool_check(RULES)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(ALERTS) + len(RECORDED)} rules found" in done.stdout
 
 
-@needs_promtool
+@needs_tools
 @pytest.mark.parametrize(("name", "story"), CASES)
 def test_an_alert_fires_when_it_should_and_says_what_happened(name: str, story: Story, tmp_path: Path) -> None:
     done = promtool([alert_test(story, name, ALERTS[name].severity)], tmp_path, RULES)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@needs_promtool
+@needs_tools
 def test_a_healthy_run_raises_no_alert(tmp_path: Path) -> None:
     tests = [alert_test(Story({}, minute), name, "") for minute in (5, 120, 239) for name in ALERTS]
     done = promtool(tests, tmp_path, RULES)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_tools
+def test_the_chart_renders_the_very_rules_that_are_tested() -> None:
+    assert rendered_groups() == rule_groups()["groups"]
+
+
+@needs_tools
+def test_an_alert_can_be_left_out_replaced_and_linked_elsewhere() -> None:
+    own = {"name": "own", "rules": [{"alert": "Mine", "expr": "radiffuse:run:data_wait_ratio > 0.5"}]}
+    address = "https://runbooks.example.org/radiffuse"
+    groups = rendered_groups(disabled=["RadiffuseWaitsForData"], additionalGroups=[own], runbookUrl=address)
+    raised = [rule for group in groups for rule in group["rules"] if "alert" in rule]
+    assert [rule["alert"] for rule in raised] == [name for name in ALERTS if name != "RadiffuseWaitsForData"] + ["Mine"]
+    assert raised[0]["annotations"]["runbook_url"] == f"{address}#radiffusenostep"
+
+
+@needs_tools
+def test_the_pod_monitor_gives_series_the_labels_that_rules_group_by() -> None:
+    [monitor] = of_kind(template({"monitoring": {"podMonitor": {"enabled": True}}}), "PodMonitor")
+    assert {RUN, JOB} <= {label_name(label) for label in monitor["spec"]["podTargetLabels"]}
+
+
+def rendered_groups(**values: object) -> list[dict[str, Any]]:
+    """Groups of the PrometheusRule that the chart renders with these values of it."""
+    rendered = template({"monitoring": {"prometheusRule": {"enabled": True, **values}}})
+    [rule] = of_kind(rendered, "PrometheusRule")
+    groups: list[dict[str, Any]] = rule["spec"]["groups"]
+    return groups
 
 
 RUN_AFTER_HALF_AN_HOUR = {
@@ -97,7 +129,7 @@ RUN_AFTER_HALF_AN_HOUR = {
 """Of a run that began at step 300, whose rank 2 waits for data for 30 % of its time, and whose store fails at times."""
 
 
-@needs_promtool
+@needs_tools
 def test_recorded_series_have_the_values_that_one_reckons_by_hand(tmp_path: Path) -> None:
     labels = ", ".join(f'{name}="{value}"' for name, value in OF_RUN.items())
     story = Story(
