@@ -3,7 +3,7 @@ unexport PYTHONDONTWRITEBYTECODE # imports of torch and diffusers take three tim
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .venv-uv/bin/uv)
 PYTHON := .venv/bin/python
 export PATH := $(PATH):$(CURDIR)/.venv-uv/bin
-.PHONY: help setup demo test test-kill test-preempt cluster-test cluster-test-node storage-test-minio kfp-submit lint generate verify lock bench clean
+.PHONY: help setup demo test test-kill test-preempt chart-test chart-scan cluster-test cluster-test-node storage-test-minio kfp-submit images lint generate verify lock bench clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -23,6 +23,9 @@ test-kill: .venv/.ready ## Kill training at random steps, many times, and compar
 test-preempt: .venv/.ready ## Preempt a gang of two nodes fifty times at random moments; no step may be lost (slow)
 	$(PYTHON) -m pytest -m slow -s tests/endurance/test_preemption.py
 
+chart-test: .venv/.ready ## What two versions of Helm make of the chart, against all schemas (Go for these, once)
+	$(PYTHON) -m pytest -m charts tests/charts
+
 cluster-test: .venv/.ready ## Tests on a real Kubernetes control plane, built on first use (Go; 20 minutes once, then 3)
 	$(PYTHON) -m tests.cluster.run
 
@@ -35,14 +38,17 @@ storage-test-minio: .venv/.ready ## The tests of the store against MinIO, built 
 kfp-submit: .venv/.ready ## Submit PIPELINE with PARAMETERS to ENDPOINT, follow the run, and fail when it fails
 	@$(PYTHON) -m pipelines.submit $(PIPELINE) $(PARAMETERS) $(if $(ENDPOINT),--endpoint $(ENDPOINT)) $(OPTIONS)
 
+images: .venv/.ready ## Build both images without a container engine, list what is in them, in out/images (root, Debian packages)
+	@$(PYTHON) -m images.build $(OPTIONS)
+
 lint: .venv/.ready ## Format, lint and types
 	.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy
 
 generate: .venv/.ready ## Write the compiled components and pipelines, and the generated pages
-	$(PYTHON) -m pipelines.generate
+	$(PYTHON) -m pipelines.generate && $(PYTHON) -m charts.manifests
 
 verify: .venv/.ready ## Fail with a diff where a generated file is not current
-	$(PYTHON) -m pipelines.generate --check
+	$(PYTHON) -m pipelines.generate --check && $(PYTHON) -m charts.manifests --check
 
 lock: $(filter .venv-uv/%,$(UV)) ## Resolve requirements.lock anew
 	$(UV) pip compile pyproject.toml --upgrade --universal --python-version 3.11 --all-extras --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet --output-file requirements.lock
