@@ -91,7 +91,7 @@ longer than half a minute, and none stops another. No value of a secret is ever 
 REMARKS = f"""
 - **Nodes** are judged by what they could hold if they were empty: GPUs, CPU, memory, labels and taints. What other pods
   use now is the scheduler's affair. Where the gang does not fit, the fix names the largest job of such processes that
-  does.
+  does. Nodes that an autoscaler makes only when they are asked for are not seen: `--skip GPUs`.
 - **Clocks**: S3 signs requests with their time. More than {WARN_SECONDS} s apart is a warning; past
   {REFUSED_SECONDS // 60} minutes the store refuses.
 - **The operator** runs where its webhook has a pod that is ready. To an account that may not look there, the dry run

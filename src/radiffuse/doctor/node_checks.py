@@ -25,7 +25,7 @@ def gpus(surroundings: Surroundings) -> Finding:
         return failed(
             f"none of {len(nodes)} nodes has {resource}",
             f"install the vendor's device plugin or GPU operator; or set gpu_resource, if theirs is not {resource}; or "
-            "train on CPUs with --job laptop-cluster",
+            "train on CPUs with --job laptop-cluster; or --skip GPUs, where an autoscaler makes such nodes when asked",
         )
     listed = [
         f"{count} {'node' if count == 1 else 'nodes'} of {number} {resource}"
@@ -56,8 +56,7 @@ def _obstacle(surroundings: Surroundings, node: Object) -> str | None:
         return reason
     for name, needed in surroundings.pod_resources.items():
         found = _allocatable(node, name)
-        # A node says nothing of a resource that it does not have.
-        if found < needed:
+            if found < needed:
             return f"with {name} {shown(name, found)}"
     return None
 
