@@ -23,7 +23,7 @@ password, and every pod keeps to restricted Pod Security.
 
 Helm 4, Kubernetes 1.30 or later. `helm install` prints the next commands, `helm test` says what the cluster lacks.
 [docs/install.md](../../docs/install.md) goes through the modes, upgrades and removal; each mode has a file of values in
-`ci/`.
+`ci/`, and `examples/first-run.yaml` trains on any cluster ([first run](../../docs/first-run.md)).
 
 ## Values
 

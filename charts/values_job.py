@@ -103,7 +103,9 @@ class Job(ChartSettings):
     scratch: Memory | None = Field(None, description="Disk for data on its way; None: what the node has.")
     backoff_limit: int = Field(2, ge=0, le=100, description="Further attempts of the whole Job; each goes on.")
     deadline_seconds: int | None = Field(None, ge=1, description="Of the whole Job; None: each phase has its own.")
-    ttl_seconds: int | None = Field(None, ge=0, description="A finished Job is deleted after that; None: it stays.")
+    ttl_seconds: int | None = Field(
+        None, ge=0, description="A finished Job is deleted after that, and made again by an upgrade; None: stays."
+    )
     pod_labels: Labels = Field({}, description="More labels of the launcher's pod.")
     pod_annotations: Annotations = Field({}, description="More annotations of the launcher's pod.")
     scheduling: Scheduling = Scheduling()
