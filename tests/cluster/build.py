@@ -27,20 +27,16 @@ from tests.cluster.versions import FOLDER, GO_OF_DIGESTS, PRODUCTS, TOOLS, WHEEL
 
 logger = logging.getLogger(__name__)
 
-CONTROL_PLANE = (
+KUBERNETES = (
     "kubectl",
-    "helm",
-    "helm-newer",
     "etcd",
     "kube-apiserver",
     "kube-controller-manager",
     "kube-scheduler",
     "training-operator",
-    "kwok",
-    "jobset",
-    "trainer",
 )
-NODES = (*CONTROL_PLANE, "kubelet", "kube-proxy", "coredns", "minio", "prometheus", "pause")
+CONTROL_PLANE = (*KUBERNETES, "helm", "helm-newer", "kwok", "jobset", "trainer")
+NODES = (*KUBERNETES, "kubelet", "kube-proxy", "coredns", "minio", "prometheus", "pause")
 TIERS = {"control-plane": CONTROL_PLANE, "nodes": NODES}
 MANIFESTS = tuple(name for name, product in PRODUCTS.items() if product.manifests)
 SCRATCH = ".making-"

@@ -19,12 +19,26 @@ EMPTY_SECONDS = 180.0
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep every second test where two clusters share them; neighbours have much the same cost."""
+    """Keep this cluster's share of the tests, where several clusters run them."""
     number, _, count = os.environ.get("RADIFFUSE_CLUSTER_SHARD", "0/1").partition("/")
-    others = [item for index, item in enumerate(items) if index % int(count) != int(number)]
-    items[:] = [item for index, item in enumerate(items) if index % int(count) == int(number)]
+    own = _shares(items, int(count))[int(number)]
+    others = [item for item in items if item not in own]
+    items[:] = [item for item in items if item in own]
     if others:
         config.hook.pytest_deselected(items=others)
+
+
+def _shares(items: list[pytest.Item], count: int) -> list[set[pytest.Item]]:
+    """As many tests for each, neighbours apart since they cost the same; one cluster alone has to start Trainer."""
+    others = [item for item in items if "trainer" not in getattr(item, "fixturenames", ())]
+    shares: list[set[pytest.Item]] = [*(set() for _ in range(count - 1)), set(items) - set(others)]
+    room = [max(1.0, len(items) / count - len(share)) for share in shares]
+    taken = [0] * count
+    for item in others:
+        number = min(range(count), key=lambda each: taken[each] / room[each])
+        shares[number].add(item)
+        taken[number] += 1
+    return shares
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
 """Trainer and JobSet beside a control plane that runs: what a TrainJob needs to become pods."""
 
+import contextlib
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -73,14 +75,13 @@ class Trainer:
             for each in (*_jobset_objects(), *_trainer_objects(plane.folder))
             if each["kind"] != "CustomResourceDefinition"  # the control plane has them
         ]
-        self._processes: list[OperatorProcess] = []
+        self._processes: dict[str, OperatorProcess] = {}
 
     def __enter__(self) -> Self:
         self._plane.apply(*self._objects)
         try:
             for operator in (JOBSET, TRAINER):
-                process = OperatorProcess(self._plane, operator)
-                self._processes.append(process)
+                process = self._processes[operator.executable] = OperatorProcess(self._plane, operator)
                 process.start()
         except BaseException:
             self.stop()
@@ -95,8 +96,17 @@ class Trainer:
 
     def stop(self) -> None:
         """Kill both."""
-        for process in self._processes:
+        for process in self._processes.values():
             process.stop()
+
+    @contextlib.contextmanager
+    def without(self, name: str) -> Iterator[None]:
+        """Stop one of them, 'jobset' or 'trainer', whose webhook then cannot be called; start it again at the end."""
+        self._processes[name].stop()
+        try:
+            yield
+        finally:
+            self._processes[name].start()
 
 
 def _jobset_objects() -> list[Object]:

@@ -40,19 +40,6 @@ def test_every_recorded_rendering_is_accepted(control_plane: ControlPlane, path:
     assert dry_run(control_plane, *manifests) == kinds
 
 
-def test_what_trainer_makes_of_a_train_job_is_accepted_too(control_plane: ControlPlane) -> None:
-    """Trainer itself does not run here: its JobSet, and the Job in it, are made as it makes them."""
-    runtime, train_job = make_job("backend=trainjob").to_manifests()
-    spec = runtime["spec"]["template"]["spec"]
-    nodes = train_job["spec"]["trainer"]["numNodes"]
-    (replicated,) = spec["replicatedJobs"]
-    replicated["template"]["spec"] |= {"completions": nodes, "parallelism": nodes, "completionMode": "Indexed"}
-    metadata = {"name": train_job["metadata"]["name"]}
-    job_set = {"apiVersion": "jobset.x-k8s.io/v1alpha2", "kind": "JobSet", "metadata": metadata, "spec": spec}
-    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": replicated["template"]["spec"]}
-    assert dry_run(control_plane, job_set, job) == ["JobSet", "Job"]
-
-
 def test_a_field_that_trainer_does_not_have_would_be_refused(control_plane: ControlPlane) -> None:
     runtime, _ = make_job("backend=trainjob").to_manifests()
     runtime["spec"]["mlPolicy"]["torch"]["numProcPerNode"] = 32

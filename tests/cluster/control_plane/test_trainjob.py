@@ -12,11 +12,13 @@ from radiffuse.cluster.owner import Owner
 from radiffuse.cluster.state import Phase
 from radiffuse.cluster.status import cancel_job
 from radiffuse.cluster.submit import dry_run, job_for, submit
+from radiffuse.errors import ClusterError
 from radiffuse.outcome import Ending, Outcome
 from radiffuse.storage import Store
 from tests.cluster.fake_nodes import GpuNodes
 from tests.cluster.plane import ControlPlane
 from tests.cluster.processes import wait_until
+from tests.cluster.trainer import Trainer
 from tests.cluster_model.launches import document, launched, make_plan, make_secret
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("gpu_nodes", "trainer")]
@@ -145,3 +147,27 @@ def test_a_train_job_is_cancelled_resumed_and_deleted_with_its_runtime(
         assert launch.wait().phase is Phase.deleted
         wait_until(lambda: pods(control_plane, job_namespace) == [], WAIT, "the pods are gone")
         assert control_plane.get(KINDS, "--namespace", job_namespace)["items"] == []
+
+
+def test_a_trainer_that_is_not_there_is_named_when_its_webhook_is_asked(
+    control_plane: ControlPlane, trainer: Trainer, store: Store, job_namespace: str
+) -> None:
+    with (
+        trainer.without("trainer"),
+        launched(control_plane, store, job_namespace, shown(""), admitted_seconds=3) as launch,
+        pytest.raises(ClusterError, match=r"failed calling webhook .* is that of Kubeflow Trainer 2\.3: is it running"),
+    ):
+        launch.wait()
+
+
+def test_a_train_job_of_which_nobody_makes_pods_is_given_up_with_the_reason(
+    control_plane: ControlPlane, trainer: Trainer, store: Store, job_namespace: str
+) -> None:
+    with (
+        trainer.without("jobset"),
+        launched(control_plane, store, job_namespace, shown(""), admitted_seconds=5) as launch,
+    ):
+        state = launch.wait()
+    assert (state.phase, state.exit_code) == (Phase.failed, 1)
+    assert "the operator has not made the job's pods within 5 s" in state.reason
+    assert "is Kubeflow Trainer 2.3 installed and running" in state.reason
