@@ -36,7 +36,7 @@ KUBERNETES = (
     "training-operator",
 )
 CONTROL_PLANE = (*KUBERNETES, "helm", "helm-newer", "kwok", "jobset", "trainer")
-NODES = (*KUBERNETES, "kubelet", "kube-proxy", "coredns", "minio", "prometheus", "pause")
+NODES = (*KUBERNETES, "helm", "kubelet", "kube-proxy", "coredns", "minio", "prometheus", "pause")
 TIERS = {"control-plane": CONTROL_PLANE, "nodes": NODES}
 MANIFESTS = tuple(name for name, product in PRODUCTS.items() if product.manifests)
 SCRATCH = ".making-"
