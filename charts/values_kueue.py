@@ -1,4 +1,4 @@
-"""Objects of Kueue, for those who have none yet. Kinds without a namespace are named after the release's."""
+"""Objects of Kueue, for those who have none yet. They are named after the release and its namespace."""
 
 from pydantic import Field
 
@@ -13,7 +13,7 @@ class LocalQueue(ChartSettings):
     """The queue of a namespace."""
 
     create: bool = Field(False, description="Create it in each namespace where jobs are launched, and send jobs to it.")
-    name: DnsLabel | None = Field(None, description="None: the release's full name.")
+    name: DnsLabel | None = Field(None, description=_NAMED)
 
 
 class ClusterQueue(ChartSettings):
