@@ -56,7 +56,7 @@ def _obstacle(surroundings: Surroundings, node: Object) -> str | None:
         return reason
     for name, needed in surroundings.pod_resources.items():
         found = _allocatable(node, name)
-            if found < needed:
+        if found < needed:
             return f"with {name} {shown(name, found)}"
     return None
 
