@@ -75,7 +75,9 @@ def common_rights(job: TrainingJob | None = None) -> tuple[Right, ...]:
     unchecked = "a missing one shows only as a pod that cannot start, after its deadline"
     return (
         Right(
-            PODS, ("get", "list", "watch"), "own workflow; nodes, restarts, exit codes and reasons of the job's pods"
+            PODS,
+            ("get", "list", "watch"),
+            "what owns the launcher; nodes, restarts, exit codes and reasons of the job's pods",
         ),
         Right(PODS, ("get",), "the first node's log in the step's log", "no log is shown", subresource="log"),
         Right(EVENTS, ("list", "watch"), "reasons in the log and the summary", "reasons come from the pods alone"),
