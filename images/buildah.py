@@ -12,12 +12,22 @@ CERTIFICATES = Path("/etc/ssl/certs")
 """Lent too, but mounted by us: where buildah mounts a secret, it removes the file that the base has there."""
 
 
-def build_image(name: str, dockerfile: Path, context: Path = ROOT, arguments: Mapping[str, str] | None = None) -> None:
-    """Build an image into buildah's storage under that name, with layers kept for the next time; raises ImageError."""
-    secrets = [f"--secret=id={key},src={path}" for key, path in SECRETS.items() if path.exists()]
-    secrets += [f"--volume={CERTIFICATES}:{CERTIFICATES}:ro"] if CERTIFICATES.exists() else []
+def build_image(
+    name: str, dockerfile: Path, context: Path = ROOT, arguments: Mapping[str, str] | None = None, first: str = ""
+) -> None:
+    """Build an image into buildah's storage under that name, with layers kept for the next time; raises ImageError.
+
+    first: a stage that is built before the others and kept, so that a failure in a later one does not cost it.
+    """
+    lent = [f"--secret=id={key},src={path}" for key, path in SECRETS.items() if path.exists()]
+    lent += [f"--volume={CERTIFICATES}:{CERTIFICATES}:ro"] if CERTIFICATES.exists() else []
     given = [f"--build-arg={key}={value}" for key, value in (arguments or {}).items()]
-    _buildah("build", "--layers", *given, *secrets, "--file", str(dockerfile), "--tag", name, str(context))
+    command = ["build", "--layers", "--force-rm", *given, *lent, "--file", str(dockerfile)]
+    if first:
+        # buildah 1.28 mounts another stage only if it has just built it: none may be left of an earlier attempt.
+        _buildah("rmi", "--prune")
+        _buildah(*command, "--target", first, "--tag", f"{name.rpartition(':')[0]}-{first}", str(context))
+    _buildah(*command, "--tag", name, str(context))
 
 
 def write_layout(name: str, layout: Layout) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from images.commands import ROOT, ImageError, image_cache
 from images.debian import RECIPE, build_debian
 from images.layout import Layout
 from radiffuse import __version__
+from radiffuse.local_files import folder_lock
 
 NAMES = ("pipeline", "train")
 SOURCES = ("pyproject.toml", "requirements.lock", "README.md", "LICENSE", "src")
@@ -68,17 +69,15 @@ class Image:
 def debian_image() -> Image:
     """A small Debian with Python: the base where no other is named, and the image of init containers in tests."""
     image = Image(f"{REGISTRY}/base", digest_of(RECIPE))
-    if not image.is_built:
-        build_debian(image.name)
-        image.keep()
-    return image
+    return _made(image, lambda: build_debian(image.name))
 
 
 def small_image(name: str, dockerfile: str, files: dict[str, Path]) -> Image:
     """An image of a few files; name: of the image, files: by their names in the build's context."""
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files.values()]
     image = Image(f"{REGISTRY}/{name}", digest_of([dockerfile, *files, *digests]))
-    if not image.is_built:
+
+    def build() -> None:
         with tempfile.TemporaryDirectory() as folder:
             for given, path in files.items():
                 copy = Path(folder) / given
@@ -86,8 +85,8 @@ def small_image(name: str, dockerfile: str, files: dict[str, Path]) -> Image:
                 copy.chmod(0o755)
             (Path(folder) / "Dockerfile").write_text(dockerfile, encoding="utf-8")
             build_image(image.name, Path(folder) / "Dockerfile", Path(folder))
-        image.keep()
-    return image
+
+    return _made(image, build)
 
 
 def built_image(name: str, base: str = BUILT_HERE, origin: Origin | None = None) -> Image:
@@ -100,11 +99,9 @@ def built_image(name: str, base: str = BUILT_HERE, origin: Origin | None = None)
     base_name = debian_image().name if base == BUILT_HERE else pinned(base)
     sources = contents([dockerfile, *(ROOT / source for source in SOURCES)])
     image = Image(f"{REGISTRY}/radiffuse-{name}", digest_of([base_name, origin.revision, origin.source, *sources]))
-    if not image.is_built:
-        labels = {"VERSION": __version__, "REVISION": origin.revision, "SOURCE": origin.source}
-        build_image(image.name, dockerfile, arguments={"BASE_IMAGE": base_name, **labels})
-        image.keep()
-    return image
+    labels = {"VERSION": __version__, "REVISION": origin.revision, "SOURCE": origin.source}
+    arguments = {"BASE_IMAGE": base_name, **labels}
+    return _made(image, lambda: build_image(image.name, dockerfile, arguments=arguments, first="dependencies"))
 
 
 def pinned(base: str) -> str:
@@ -115,6 +112,16 @@ def pinned(base: str) -> str:
             f"`skopeo inspect --format '{{{{.Digest}}}}' docker://NAME:TAG` or your registry's page says it"
         )
     return base
+
+
+def _made(image: Image, build: Callable[[], None]) -> Image:
+    """The image, built and kept unless it is there; one process at a time builds, the others wait for it."""
+    if not image.is_built:
+        with folder_lock(image_cache()):
+            if not image.is_built:
+                build()
+                image.keep()
+    return image
 
 
 def contents(paths: Iterable[Path]) -> list[str]:
