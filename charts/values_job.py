@@ -93,7 +93,9 @@ class Job(ChartSettings):
         pattern=r"^(tiny|s3://models/[^/]+/[0-9a-f]+|[\w.-]+/[\w.-]+@[0-9a-f]+)$",
         description="Where training starts: tiny, a Hugging Face id@commit, or s3://models/name/digest.",
     )
-    create_buckets: bool = Field(True, description="Create the store's buckets where they are missing.")
+    create_buckets: bool = Field(
+        True, description="Create buckets that the store lacks, in the Job and in `helm test`."
+    )
     encode: bool = Field(True, description="Train on encoded images; false when the configuration trains the VAE.")
     env: dict[Variable, Text] = Field({}, description="More variables of all steps, such as PIP_INDEX_URL.")
     env_secrets: tuple[ObjectName, ...] = Field(

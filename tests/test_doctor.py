@@ -26,9 +26,11 @@ from radiffuse.doctor.operator_checks import certificate
 from radiffuse.doctor.prometheus_checks import selects
 from radiffuse.doctor.quantity import quantity, shown
 from radiffuse.doctor.report import as_json, lines, sum_line
+from radiffuse.doctor.store_checks import buckets
 from radiffuse.doctor.store_probe import StoreProbe
 from radiffuse.doctor.surroundings import Surroundings, examined_job
 from radiffuse.errors import ConfigError, StorageError
+from radiffuse.storage import BUCKETS, Store
 from radiffuse.store_settings import StoreSettings
 from tests.cluster.certificates import authority_bundle
 from tests.conftest import StoreServer
@@ -307,8 +309,6 @@ def test_selectors_match_as_kubernetes_says() -> None:
 
 
 def test_the_probe_leaves_nothing_in_the_store(store_server: StoreServer) -> None:
-    from radiffuse.storage import BUCKETS, Store
-
     probe = StoreProbe(store_server.settings)
     assert probe.skew_seconds is None
     probe.greet()
@@ -316,6 +316,22 @@ def test_the_probe_leaves_nothing_in_the_store(store_server: StoreServer) -> Non
     probe.write_and_delete()
     left = [uri for bucket in BUCKETS for uri in Store(store_server.settings).list(f"s3://{bucket}/radiffuse-doctor")]
     assert left == []
+
+
+def test_a_bucket_is_made_only_when_the_command_says_so(
+    store_server: StoreServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = store_server.settings
+    for name, value in (("ENDPOINT", settings.endpoint), ("ACCESS_KEY", settings.access_key), ("SECURE", "false")):
+        monkeypatch.setenv(f"MINIO_{name}", value)
+    monkeypatch.setenv("MINIO_SECRET_KEY", settings.secret_key)
+    store, job = Store(settings), examined_job("2x32")
+    store._client.remove_bucket("prompts")
+    looking = Surroundings(job, "train")
+    assert buckets(looking) == failed("there are no buckets prompts", "radiffuse store init")
+    assert buckets(Surroundings(job, "train", may_create_buckets=True)) == ok("made prompts")
+    assert buckets(looking) == ok("all there")
+    store._make_bucket("prompts")  # as when another process was faster
 
 
 def test_a_store_that_does_not_answer_is_given_up_within_seconds() -> None:

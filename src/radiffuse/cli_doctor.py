@@ -9,6 +9,7 @@ from radiffuse.cli_job import JobSet, JobSource, Json, Kubeconfig, Namespace, cl
 from radiffuse.cli_options import overrides
 
 KfpEndpoint = Annotated[str | None, typer.Option(help="Of KFP's API, such as http://127.0.0.1:8888.")]
+CreateBuckets = Annotated[bool, typer.Option("--create-buckets", help="Do make the buckets that the store lacks.")]
 Skip = Annotated[list[str] | None, typer.Option("--skip", help="Leave out the check of that name; repeatable.")]
 
 
@@ -18,6 +19,7 @@ def doctor(
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
     kfp_endpoint: KfpEndpoint = None,
+    create_buckets: CreateBuckets = False,
     skip: Skip = None,
     as_json: Json = False,
 ) -> None:
@@ -34,8 +36,8 @@ def doctor(
     from radiffuse.doctor.surroundings import Surroundings, examined_job
 
     width, has_colour = max(len(check.name) for check in CHECKS), sys.stdout.isatty()
-    results = []
-    with Surroundings(examined_job(job, overrides(set_job)), namespace, kubeconfig, kfp_endpoint) as surroundings:
+    results, examined = [], examined_job(job, overrides(set_job))
+    with Surroundings(examined, namespace, kubeconfig, kfp_endpoint, create_buckets) as surroundings:
         for result in examine(surroundings, CHECKS, overrides(skip)):
             results.append(result)
             if not as_json:

@@ -125,8 +125,15 @@ class Store:
         missing = self.missing_buckets()
         for bucket in missing:
             with self._translating(f"s3://{bucket}"):
-                self._client.make_bucket(bucket)
+                self._make_bucket(bucket)
         return missing
+
+    def _make_bucket(self, bucket: str) -> None:
+        try:
+            self._client.make_bucket(bucket)
+        except S3Error as error:
+            if error.code != "BucketAlreadyOwnedByYou":  # by another process, since we looked
+                raise
 
     def missing_buckets(self) -> list[str]:
         """Those of BUCKETS that do not exist."""

@@ -47,7 +47,9 @@ def clock(surroundings: Surroundings) -> Finding:
 
 
 def buckets(surroundings: Surroundings) -> Finding:
-    """The account is accepted, and all buckets exist."""
+    """The account is accepted, and all buckets exist, or are made where the command says so."""
+    if surroundings.may_create_buckets and (created := surroundings.store.create_buckets()):
+        return ok(f"made {', '.join(created)}")
     missing = surroundings.store.missing_buckets()
     if missing:
         return failed(f"there are no buckets {', '.join(missing)}", "radiffuse store init")

@@ -63,6 +63,10 @@ class StoreProbe:
         """Those of BUCKETS that do not exist."""
         return self._store.missing_buckets()
 
+    def create_buckets(self) -> list[str]:
+        """Create those of BUCKETS that are missing; returns their names."""
+        return self._store.create_buckets()
+
     def write_and_delete(self) -> None:
         """Put, read back and delete a small object in each bucket."""
         for bucket in BUCKETS:

@@ -38,9 +38,10 @@ class Surroundings:
         namespace: str | None = None,
         kubeconfig: Path | None = None,
         kfp_endpoint: str | None = None,
+        may_create_buckets: bool = False,
     ) -> None:
         self._job, self._namespace, self._kubeconfig = job, namespace, kubeconfig
-        self.kfp_endpoint = kfp_endpoint
+        self.kfp_endpoint, self.may_create_buckets = kfp_endpoint, may_create_buckets
         self._client: ClusterClient | None = None
         self._store: StoreProbe | None = None
 
