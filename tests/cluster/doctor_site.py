@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from radiffuse.cluster.kinds import MANAGED_BY, NAME_LABEL
 from radiffuse.cluster.permissions import DOCTOR_CLUSTER_RIGHTS, DOCTOR_RIGHTS, WEBHOOK_NAMES, cluster_role, rights
 from radiffuse.doctor.checks import CHECKS
 from radiffuse.doctor.examine import Result, examine
@@ -34,6 +35,7 @@ JOB = {
     "queue": "team-a",
     "workload_priority": "doctor-urgent",
 }
+NO_QUEUE = {"queue": None, "workload_priority": None}
 Object = dict[str, Any]
 
 
@@ -80,7 +82,7 @@ POD_MONITOR = {
     "kind": "PodMonitor",
     "metadata": metadata("radiffuse", labels={"release": "monitoring"}),
     "spec": {
-        "selector": {"matchExpressions": [{"key": "training.kubeflow.org/job-name", "operator": "Exists"}]},
+        "selector": {"matchLabels": {NAME_LABEL: MANAGED_BY}},
         "podMetricsEndpoints": [{"port": "metrics"}],
     },
 }
