@@ -1,10 +1,14 @@
 """Builds a Dockerfile with buildah: no daemon, and no container to build in but a changed root."""
 
-from collections.abc import Mapping
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from images.commands import ROOT, image_cache, run
+from images.commands import ROOT, ImageError, image_cache, run
 from images.layout import Layout
+
+logger = logging.getLogger(__name__)
 
 SECRETS = {"pip.conf": Path("/etc/pip.conf"), "uv.toml": Path("/etc/uv/uv.toml")}
 """Lent to a build, so that it reaches the package index the way this machine does; no layer has them."""
@@ -25,7 +29,7 @@ def build_image(
     command = ["build", "--layers", "--force-rm", *given, *lent, "--file", str(dockerfile)]
     if first:
         # buildah 1.28 mounts another stage only if it has just built it: none may be left of an earlier attempt.
-        _buildah("rmi", "--prune")
+        _prune()
         _buildah(*command, "--target", first, "--tag", f"{name.rpartition(':')[0]}-{first}", str(context))
     _buildah(*command, "--tag", name, str(context))
 
@@ -41,10 +45,25 @@ def write_layout(name: str, layout: Layout) -> None:
 def remove_others(name: str) -> None:
     """Remove the other tags of an image from buildah's storage, with layers that nothing needs any more."""
     repository = name.rpartition(":")[0]
-    found = _buildah("images", "--format", "{{.Name}}:{{.Tag}}").split()
-    if others := [each for each in found if each.rpartition(":")[0] == repository and each != name]:
-        _buildah("rmi", *others)
-    _buildah("rmi", "--prune")
+    with _never_failing():
+        found = _buildah("images", "--format", "{{.Name}}:{{.Tag}}").split()
+        if others := [each for each in found if each.rpartition(":")[0] == repository and each != name]:
+            _buildah("rmi", *others)
+    _prune()
+
+
+def _prune() -> None:
+    with _never_failing():
+        _buildah("rmi", "--prune")
+
+
+@contextlib.contextmanager
+def _never_failing() -> Iterator[None]:
+    """For what only saves space: an image that somebody uses stays until the next time."""
+    try:
+        yield
+    except ImageError as error:
+        logger.warning("superseded images stay: %s", str(error).splitlines()[-1].strip())
 
 
 def _buildah(*arguments: str) -> str:
