@@ -8,7 +8,7 @@ secret is a value: secrets exist, and are named.
 from pydantic import Field
 
 from charts.values_access import Images, Kfp, Rbac, ServiceAccount, Store
-from charts.values_common import Annotations, ChartSettings, KubernetesObject, Labels, Resources, Scheduling, resources
+from charts.values_common import LAUNCHER, Annotations, ChartSettings, KubernetesObject, Labels, Resources, Scheduling
 from charts.values_job import Job
 from charts.values_kueue import Kueue
 from charts.values_network import NetworkPolicy, PodDisruptionBudget
@@ -39,7 +39,7 @@ class Tests(ChartSettings):
 
     enabled: bool = Field(True, description="Have it.")
     args: tuple[str, ...] = Field((), description="More arguments of `radiffuse doctor`.")
-    resources: Resources = Field(resources("200m", "512Mi"), description="Of the pod.")
+    resources: Resources = Field(LAUNCHER, description="Of the pod.")
     scheduling: Scheduling = Scheduling()
 
 

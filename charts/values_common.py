@@ -46,9 +46,14 @@ class Resources(ChartSettings):
     limits: dict[LabelKey, Quantity] = Field({}, description="What it may use at most; GPUs are given here.")
 
 
-def resources(cpu: str, memory: str) -> Resources:
-    """Requests of both, the memory a limit too: a container that outgrows it is restarted and its node is not."""
-    return Resources(requests={"cpu": cpu, "memory": memory}, limits={"cpu": cpu, "memory": memory})
+def resources(cpu: str, memory: str, most_cpu: str | None = None) -> Resources:
+    """Requests, and limits of the same size but for what short bursts of work may take."""
+    most = cpu if most_cpu is None else most_cpu
+    return Resources(requests={"cpu": cpu, "memory": memory}, limits={"cpu": most, "memory": memory})
+
+
+LAUNCHER = resources("200m", "512Mi", most_cpu="1")
+"""It mostly waits; but what starts on a fifth of a core takes half a minute for it."""
 
 
 class PodToleration(Toleration):

@@ -4,7 +4,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
-from charts.values_common import Annotations, ChartSettings, Labels, Override, Resources, Scheduling, resources
+from charts.values_common import (
+    LAUNCHER,
+    Annotations,
+    ChartSettings,
+    Labels,
+    Override,
+    Resources,
+    Scheduling,
+    resources,
+)
 from radiffuse.cluster.job import TrainingJob
 from radiffuse.cluster.names import ObjectName, Text, Variable
 from radiffuse.cluster.quantities import Memory
@@ -76,7 +85,7 @@ class JobSteps(ChartSettings):
     prepare: Resources = Field(resources("2", "8Gi"), description="Simulates, reads the data set, writes shards.")
     stage: Resources = Field(resources("1", "2Gi"), description="Puts the model into the store.")
     encode: Resources = Field(resources("2", "8Gi"), description="Encodes images; give it a GPU in its limits.")
-    launch: Resources = Field(resources("200m", "512Mi"), description="Sends the training job and watches it.")
+    launch: Resources = Field(LAUNCHER, description="Sends the training job and watches it.")
 
 
 class Job(ChartSettings):

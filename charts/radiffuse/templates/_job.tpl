@@ -40,21 +40,63 @@ ca_secret: {{ . }}
 ca_entry: {{ $store.caEntry }}
 {{- end -}}
 
-{{/* Arguments of a verb that takes a configuration, as a JSON list. */}}
-{{- define "radiffuse.configArguments" -}}
-{{- $arguments := list "--config" (ternary "/etc/radiffuse/config.yaml" .Values.job.config.preset (not (empty .Values.job.config.document))) -}}
-{{- range .Values.job.config.overrides -}}
-{{- $arguments = concat $arguments (list "--set" .) -}}
-{{- end -}}
-{{- $arguments | toJson -}}
+{{/* What each container of the launcher's pod is told, as a map of lists. */}}
+{{- define "radiffuse.commands" -}}
+{{- $job := .Values.job -}}
+{{- $data := $job.data -}}
+buckets: [store, init, --wait-seconds=300]
+simulate:
+  - simulate
+  - --out=/work/cohort
+  - --layout={{ $data.layout }}
+  - --patients={{ int64 $data.simulated.patients }}
+  - --size-px={{ int64 $data.simulated.sizePx }}
+  - --seed={{ int64 $data.simulated.seed }}
+  - --processes={{ int64 $data.simulated.processes }}
+dataset:
+  {{- if eq $data.source "stored" }}
+  - find
+  - {{ $data.stored.uri }}
+  - --kind=dataset
+  {{- else }}
+  - ingest
+  - {{ $data.layout }}
+  - {{ eq $data.source "simulated" | ternary "--source=/work/cohort" (printf "--source=/data/%s" $data.claim.path) | quote }}
+  {{- include "radiffuse.configArguments" . | nindent 2 }}
+  {{- end }}
+  - --out=/work/dataset.json
+model: [stage, {{ $job.model | quote }}, --out=/work/model.json]
+encode:
+  - encode
+  - --dataset=/work/dataset.json
+  - --model=/work/model.json
+  {{- include "radiffuse.configArguments" . | nindent 2 }}
+  - --out=/work/latents.json
+launcher:
+  - train
+  - --job=/etc/radiffuse/job.yaml
+  - --data=/work/{{ ternary "latents" "dataset" $job.encode }}.json
+  - --model=/work/model.json
+  {{- include "radiffuse.configArguments" . | nindent 2 }}
+  - --out=/work/adapted.json
+  - --summary=/work/summary.md
 {{- end -}}
 
-{{/* One container of the launcher's pod. Takes root, name, image, args (JSON), resources, and hasToken and hasData. */}}
+{{- define "radiffuse.configArguments" -}}
+{{- $config := .Values.job.config -}}
+- --config={{ ternary "/etc/radiffuse/config.yaml" $config.preset (not (empty $config.document)) }}
+{{- range $config.overrides }}
+- {{ printf "--set=%s" . | quote }}
+{{- end }}
+{{- end -}}
+
+{{/* One container of the launcher's pod. Takes root, name, image, resources, and hasToken and hasData. */}}
 {{- define "radiffuse.step" -}}
 name: {{ .name }}
 image: {{ include "radiffuse.image" (dict "root" .root "image" .image) }}
 imagePullPolicy: {{ .image.pullPolicy }}
-args: {{ .args }}
+args:
+  {{- get (include "radiffuse.commands" .root | fromYaml) .name | toYaml | nindent 2 }}
 env:
   {{- include "radiffuse.storeEnv" (dict "root" .root) | nindent 2 }}
   - name: HOME
