@@ -23,7 +23,7 @@ OTHERS = {
         "resource_manager_workflow_runs_success",
         "run_server_create_requests",
     ),
-    "MinIO, /minio/v2/metrics/cluster": (
+    "MinIO, /minio/v2/metrics/cluster and /bucket": (
         "minio_bucket_usage_total_bytes",
         "minio_cluster_capacity_usable_free_bytes",
         "minio_s3_requests_5xx_errors_total",

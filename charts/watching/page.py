@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
 from charts.watching.alerts import alerts
+from charts.watching.others_rows import OTHERS
 from charts.watching.recordings import recordings
 from charts.watching.rule import RUN_LABELS, RUNBOOK, duration
 from charts.watching.thresholds import CHART, Thresholds
@@ -23,6 +24,7 @@ def metrics_page() -> str:
         ["## What a worker serves", table(("series", "type", "meaning"), _served())],
         ["## What Prometheus computes", _RECORDED, table(("series", "meaning"), _recorded())],
         ["## When it raises an alert", _RAISED, table(("alert", "severity", "when", "for"), _raised())],
+        ["## What the dashboard joins", _JOINED, table(("exporter", "series"), _joined())],
         ["## Thresholds", _LIMITS, table(("threshold", "value", "why"), _limits())],
     )
     return "\n\n".join(paragraph for part in parts for paragraph in part) + "\n"
@@ -33,6 +35,9 @@ _RECORDED = (
     f" `{RUN_LABELS.replace(', ', '`, `')}`; those of a rank (`radiffuse:rank:`) have `rank` too."
 )
 _RAISED = "The chart leaves out those that `monitoring.prometheusRule.disabled` names."
+_JOINED = (
+    "Closed rows at the dashboard's end show these where they are scraped; nothing of it is measured a second time."
+)
 _LIMITS = (
     "They are the same in every installation, so that what is tested is what runs. For another one, leave the alert out"
     " and write your own over the same series in `monitoring.prometheusRule.additionalGroups`."
@@ -73,6 +78,11 @@ def _raised() -> Iterator[tuple[str, ...]]:
     for alert in alerts(CHART):
         link = f"[{alert.name}]({RUNBOOK.rpartition('/')[2]}#{alert.anchor})"
         yield link, alert.severity, f"`{alert.expression}`", duration(alert.for_seconds)
+
+
+def _joined() -> Iterator[tuple[str, ...]]:
+    for exporter, names in OTHERS.items():
+        yield exporter, ", ".join(f"`{name}`" for name in names)
 
 
 def _limits() -> Iterator[tuple[str, ...]]:
