@@ -23,7 +23,7 @@ def doctor(
     skip: Skip = None,
     as_json: Json = False,
 ) -> None:
-    """Say what of a cluster is ready for a job, and what to do about what is not. Changes nothing.
+    """Say what of a cluster is ready for a job, and what to do about what is not; changes nothing unless told to.
 
     Exit code 0: ready, perhaps with warnings; 1: something failed.
     """
