@@ -22,9 +22,7 @@ pytestmark = [pytest.mark.charts, pytest.mark.parametrize("mode", MODES)]
 
 def documents_of(mode: str) -> dict[str, str]:
     """Entries of the ConfigMap with the job document."""
-    (found,) = [
-        each for each in of_kind(template(mode=mode), "ConfigMap") if each["metadata"]["name"] == "radiffuse-job"
-    ]
+    (found,) = [each for each in of_kind(template(mode=mode), "ConfigMap") if each["metadata"]["name"].endswith("-job")]
     return dict(found["data"])
 
 
