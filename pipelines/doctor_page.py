@@ -80,9 +80,9 @@ The exit code is 0 when nothing failed, 1 when something did, and 2 for an optio
 terminal the verdicts are coloured. `--skip NAME`, repeated, leaves checks out, and with them those that build on them.
 `--create-buckets` makes the buckets that the store lacks, as `helm test` does.
 
-Otherwise nothing is changed: jobs and pods are sent as dry runs, which the API server and every webhook check and nobody keeps.
-In each bucket one object of a few bytes is written below `radiffuse-doctor/`, read back and deleted. No check waits
-longer than half a minute, and none stops another. No value of a secret is ever printed.
+Otherwise nothing is changed: jobs and pods are sent as dry runs, which the API server and every webhook check and
+nobody keeps. In each bucket one object of a few bytes is written below `radiffuse-doctor/`, read back and deleted. No
+check waits longer than half a minute, and none stops another. No value of a secret is ever printed.
 
 ## What it looks at
 
