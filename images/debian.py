@@ -7,7 +7,8 @@ from images.buildah import build_image
 from images.commands import image_cache, run
 
 SUITE = "bookworm"
-PACKAGES = ("ca-certificates", "python3", "python3-venv")
+PACKAGES = ("ca-certificates", "ibverbs-providers", "libstdc++6", "python3", "python3-venv")
+"""NCCL looks for InfiniBand's library when it starts, and without it talks over plain sockets."""
 # Licences stay; a package manager, manuals and translations are of no use in a pod.
 VARIANT = "essential"
 LEFT_OUT = (
