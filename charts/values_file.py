@@ -13,6 +13,7 @@ from charts.values import ChartValues
 
 WIDTH = 118
 HEAD = """# Values of the chart radiffuse: each with its default, and above it what it means. null is "not set".
+# Keys are in camelCase; those below job.template and job.config.document are the documents' own.
 # No value is a secret: secrets exist in the namespace, and are named here.
 # Written by `make generate` from charts/values.py.
 """

@@ -24,7 +24,9 @@ class Destination(ChartSettings):
 class Dns(Destination):
     """The cluster's DNS; UDP too."""
 
-    to: Peers = Field((_DNS,), description="Peers in Kubernetes' own spelling; empty: anywhere.")
+    to: Peers = Field(
+        (_DNS,), description="Peers in Kubernetes' own spelling, a node's own cache among them; empty: anywhere."
+    )
     ports: tuple[Port, ...] = Field((53,), min_length=1, description="UDP and TCP; 5353 on OpenShift.")
 
 
