@@ -9,7 +9,13 @@ Schema = dict[str, Any]
 
 TEXTS = (
     *("other", "other-name", "7", "7m", "7Gi", "/other", "OTHER", "1.2.3", "other.example:5000"),
-    *("owner/name@0123abc", "s3://datasets/few/0123456789abcdef", "section.field=1", f"sha256:{'0' * 64}"),
+    *(
+        "https://other.example/page",
+        "owner/name@0123abc",
+        "s3://datasets/few/0123456789abcdef",
+        "section.field=1",
+        f"sha256:{'0' * 64}",
+    ),
 )
 OBJECTS: tuple[Any, ...] = (
     {"other.example/name": "other"},

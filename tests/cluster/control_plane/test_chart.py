@@ -1,0 +1,200 @@
+"""The chart on a real API server that enforces restricted Pod Security: installed, changed, broken, mended, removed."""
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from radiffuse.cluster.client import ClusterClient
+from radiffuse.cluster.permissions import rights
+from tests.charts.rendering import CHART, MODES, HelmError, Object, helm, of_kind, template
+from tests.charts.schemas import custom_resource_definitions
+from tests.cluster.plane import ControlPlane
+from tests.cluster.processes import wait_until
+from tests.cluster_model.launches import make_secret
+
+pytestmark = pytest.mark.cluster
+
+PROFILES = ("radiology", "cardiology")
+NAMESPACES = (*PROFILES, "monitoring")
+KINDS = (
+    *("PodMonitor", "PrometheusRule"),
+    *("LocalQueue", "ClusterQueue", "ResourceFlavor", "Topology", "WorkloadPriorityClass"),
+)
+CLASSES = (
+    {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "launchers"}, "value": 1},
+    {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "nvidia"}, "handler": "nvidia"},
+)
+"""What the richest values name, and an API server looks for when a pod is made."""
+UNSTEADY = ("events", "leases", "endpoints", "componentstatuses", "pods.metrics", "nodes.metrics")
+"""Kinds that come and go without anybody's doing, or cannot be listed."""
+GONE_SECONDS = 60.0
+
+
+class Release:
+    """One release of the chart in one namespace."""
+
+    def __init__(self, plane: ControlPlane, namespace: str, name: str = "radiffuse") -> None:
+        self._plane, self._namespace, self._name = plane, namespace, name
+
+    def helm(self, *arguments: str, values: Object | None = None) -> str:
+        options = ["--namespace", self._namespace, *(("--values", "-") if values is not None else ())]
+        return helm(*arguments, *options, stdin=json.dumps(values), kubeconfig=self._plane.kubeconfig)
+
+    def upgrade(self, *arguments: str, mode: str = "default", values: Object | None = None) -> str:
+        """Install or upgrade to a mode's values, with others over them; what the user is told. Raises HelmError."""
+        # Helm keeps the former values where the new ones are none, so going back to the defaults has to be said.
+        files = ("--values", str(MODES[mode]), *(arguments or ("--reset-values",)))
+        return self.helm("upgrade", "--install", self._name, str(CHART), *files, values=values or {})
+
+    def status(self) -> str:
+        return str(json.loads(self.helm("status", self._name, "--output", "json"))["info"]["status"])
+
+    def uninstall(self) -> None:
+        """Remove it, unless it is gone."""
+        self.helm("uninstall", self._name, "--ignore-not-found")
+
+
+@pytest.fixture(scope="module")
+def everything(control_plane: ControlPlane) -> Iterator[ControlPlane]:
+    """With the custom resources of Prometheus' operator and of Kueue, and the namespaces of profiles."""
+    known = custom_resource_definitions("prometheus-operator", "kueue")
+    definitions = [each for each in known if each["spec"]["names"]["kind"] in KINDS]
+    for each in definitions:
+        each["spec"].pop("conversion", None)  # by a webhook of Kueue's, which does not run
+    control_plane.apply(*definitions, *CLASSES, *(a_namespace(name) for name in NAMESPACES))
+    control_plane.wait_for_kinds(*definitions)
+    yield control_plane
+    names = [each["metadata"]["name"] for each in definitions]
+    control_plane.kubectl("delete", "customresourcedefinitions", "--ignore-not-found", *names)
+
+
+@pytest.fixture
+def release(control_plane: ControlPlane, namespace: str) -> Iterator[Release]:
+    """A release that no test leaves behind."""
+    one = Release(control_plane, namespace)
+    yield one
+    one.uninstall()
+
+
+def a_namespace(name: str) -> Object:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def inventory(plane: ControlPlane) -> set[str]:
+    """All objects of all kinds but Helm's own history: kind, namespace and name."""
+    kinds = plane.kubectl("api-resources", "--verbs=list", "-o", "name").split()
+    steady = [kind for kind in kinds if kind.partition(".")[0] not in UNSTEADY]
+    columns = "custom-columns=K:.kind,S:.metadata.namespace,N:.metadata.name"
+    found = plane.kubectl("get", ",".join(steady), "-A", "--no-headers", "-o", columns, seconds=120).splitlines()
+    return {line for line in found if "sh.helm.release.v1." not in line}
+
+
+def wait_for_no_more_than(plane: ControlPlane, before: set[str]) -> None:
+    """Until what was made since is gone; what is deleted takes its pods with it a moment later."""
+    deadline = time.monotonic() + GONE_SECONDS
+    while (more := inventory(plane) - before) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert more == set()
+
+
+def uid(plane: ControlPlane, namespace: str, kind: str, name: str) -> str:
+    return str(plane.get(kind, name, "--namespace", namespace)["metadata"]["uid"])
+
+
+def test_from_the_defaults_to_everything_and_back_nothing_of_ours_remains(
+    everything: ControlPlane, namespace: str, release: Release
+) -> None:
+    make_secret(everything, namespace)
+    before = inventory(everything)
+    said = release.upgrade()
+    assert f"kubectl --namespace {namespace} create secret generic radiffuse-store" in said
+    small = inventory(everything)
+
+    release.upgrade(mode="richest")
+    scope = ("--namespace", namespace, "-l", "app.kubernetes.io/instance=radiffuse")
+    wait_until(lambda: len(everything.get("pods", *scope)["items"]) >= 2, 30, "the launcher's and the store's pods")
+    release.upgrade()
+    wait_for_no_more_than(everything, small)
+
+    release.uninstall()
+    wait_for_no_more_than(everything, before)
+    assert inventory(everything) == before
+    secrets = everything.get("secrets", "--namespace", namespace)["items"]
+    assert [each["metadata"]["name"] for each in secrets] == ["radiffuse-store"]
+
+
+def test_every_mode_is_what_the_api_takes(everything: ControlPlane, namespace: str) -> None:
+    """Unknown fields, wrong values and the operators' own rules (CEL) are refused by a server's dry run."""
+    for mode in MODES:
+        objects = template(mode=mode, namespace=namespace)
+        everything.apply(*of_kind(objects, "ServiceAccount"))  # without it no pod is admitted
+        documents = "\n---\n".join(json.dumps(each) for each in objects if each["kind"] != "ServiceAccount")
+        everything.kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=documents)
+
+
+def test_a_second_release_in_another_namespace_works_beside_the_first(
+    everything: ControlPlane, namespace: str, release: Release
+) -> None:
+    queues = {"kueue": {"localQueue": {"create": True}, "workloadPriority": {"create": True}}}
+    second = Release(everything, PROFILES[0])
+    release.upgrade(values=queues)
+    second.upgrade(values=queues)
+    first = uid(everything, namespace, "localqueue", f"{namespace}-radiffuse")
+    second.uninstall()
+    assert uid(everything, namespace, "localqueue", f"{namespace}-radiffuse") == first
+
+
+def test_the_launchers_account_may_do_what_it_needs(
+    control_plane: ControlPlane, namespace: str, release: Release
+) -> None:
+    make_secret(control_plane, namespace)
+    release.upgrade()
+    with ClusterClient(control_plane.kubeconfig_for(namespace, "radiffuse")) as launcher:
+        for right in rights():
+            name = "radiffuse-store" if right.resource.plural == "secrets" else ""
+            for verb in right.verbs:
+                assert launcher.may(verb, right.resource, namespace, right.subresource, name), (verb, right.target)
+
+
+def test_a_broken_release_is_mended_by_the_next_upgrade(release: Release) -> None:
+    broken = {
+        "extraObjects": [{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}, "spec": {"ports": []}}]
+    }
+    with pytest.raises(HelmError, match=r"spec\.ports: Required value"):
+        release.upgrade(values=broken)
+    assert release.status() == "failed"
+    release.upgrade()
+    assert release.status() == "deployed"
+    with pytest.raises(HelmError, match=r"spec\.ports: Required value"):
+        release.upgrade(values=broken)
+    release.upgrade()
+    assert release.status() == "deployed"
+
+
+def test_an_upgrade_keeps_the_users_secret_and_the_dashboard(
+    control_plane: ControlPlane, namespace: str, release: Release
+) -> None:
+    make_secret(control_plane, namespace)
+    release.upgrade(values={"monitoring": {"dashboard": {"enabled": True}}})
+    kept = [("secret", "radiffuse-store"), ("configmap", "radiffuse-dashboard"), ("configmap", "radiffuse-job")]
+    before = [uid(control_plane, namespace, *each) for each in kept]
+    release.upgrade("--reuse-values", values={"commonLabels": {"team": "chest"}})
+    assert [uid(control_plane, namespace, *each) for each in kept] == before
+    release.uninstall()
+    assert uid(control_plane, namespace, *kept[0]) == before[0]
+
+
+def test_what_a_cluster_lacks_is_refused_in_one_sentence(control_plane: ControlPlane, namespace: str) -> None:
+    """No operator of Prometheus' is known to a cluster unless a test brings it."""
+    monitors = "podmonitors.monitoring.coreos.com"
+    control_plane.kubectl("delete", "customresourcedefinition", monitors, "--ignore-not-found")
+    before = inventory(control_plane)
+    with pytest.raises(HelmError) as caught:
+        Release(control_plane, namespace).upgrade(values={"monitoring": {"podMonitor": {"enabled": True}}})
+    (said,) = [line for line in str(caught.value).splitlines() if "monitoring" in line]
+    assert said.startswith(
+        "monitoring.podMonitor.enabled: this cluster does not serve PodMonitor of monitoring.coreos.com/v1;"
+    )
+    assert inventory(control_plane) == before
