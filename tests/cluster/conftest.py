@@ -29,9 +29,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _shares(items: list[pytest.Item], count: int) -> list[set[pytest.Item]]:
-    """As many tests for each, neighbours apart since they cost the same; one cluster alone has to start Trainer."""
-    others = [item for item in items if "trainer" not in getattr(item, "fixturenames", ())]
-    shares: list[set[pytest.Item]] = [*(set() for _ in range(count - 1)), set(items) - set(others)]
+    """As many tests for each, neighbours apart since they cost the same; what is slow to start, one cluster starts."""
+    shares: list[set[pytest.Item]] = [set() for _ in range(count)]
+    for fixture, number in {"trainer": -1, "every_api": 0}.items():
+        shares[number] |= {item for item in items if fixture in getattr(item, "fixturenames", ())}
+    others = [item for item in items if not any(item in share for share in shares)]
     room = [max(1.0, len(items) / count - len(share)) for share in shares]
     taken = [0] * count
     for item in others:

@@ -57,7 +57,7 @@ class Release:
 
 
 @pytest.fixture(scope="module")
-def everything(control_plane: ControlPlane) -> Iterator[ControlPlane]:
+def every_api(control_plane: ControlPlane) -> Iterator[ControlPlane]:
     """With the custom resources of Prometheus' operator and of Kueue, and the namespaces of profiles."""
     known = custom_resource_definitions("prometheus-operator", "kueue")
     definitions = [each for each in known if each["spec"]["names"]["kind"] in KINDS]
@@ -104,46 +104,46 @@ def uid(plane: ControlPlane, namespace: str, kind: str, name: str) -> str:
 
 
 def test_from_the_defaults_to_everything_and_back_nothing_of_ours_remains(
-    everything: ControlPlane, namespace: str, release: Release
+    every_api: ControlPlane, namespace: str, release: Release
 ) -> None:
-    make_secret(everything, namespace)
-    before = inventory(everything)
+    make_secret(every_api, namespace)
+    before = inventory(every_api)
     said = release.upgrade()
     assert f"kubectl --namespace {namespace} create secret generic radiffuse-store" in said
-    small = inventory(everything)
+    small = inventory(every_api)
 
     release.upgrade(mode="richest")
     scope = ("--namespace", namespace, "-l", "app.kubernetes.io/instance=radiffuse")
-    wait_until(lambda: len(everything.get("pods", *scope)["items"]) >= 2, 30, "the launcher's and the store's pods")
+    wait_until(lambda: len(every_api.get("pods", *scope)["items"]) >= 2, 30, "the launcher's and the store's pods")
     release.upgrade()
-    wait_for_no_more_than(everything, small)
+    wait_for_no_more_than(every_api, small)
 
     release.uninstall()
-    wait_for_no_more_than(everything, before)
-    assert inventory(everything) == before
-    secrets = everything.get("secrets", "--namespace", namespace)["items"]
+    wait_for_no_more_than(every_api, before)
+    assert inventory(every_api) == before
+    secrets = every_api.get("secrets", "--namespace", namespace)["items"]
     assert [each["metadata"]["name"] for each in secrets] == ["radiffuse-store"]
 
 
-def test_every_mode_is_what_the_api_takes(everything: ControlPlane, namespace: str) -> None:
+def test_every_mode_is_what_the_api_takes(every_api: ControlPlane, namespace: str) -> None:
     """Unknown fields, wrong values and the operators' own rules (CEL) are refused by a server's dry run."""
     for mode in MODES:
         objects = template(mode=mode, namespace=namespace)
-        everything.apply(*of_kind(objects, "ServiceAccount"))  # without it no pod is admitted
+        every_api.apply(*of_kind(objects, "ServiceAccount"))  # without it no pod is admitted
         documents = "\n---\n".join(json.dumps(each) for each in objects if each["kind"] != "ServiceAccount")
-        everything.kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=documents)
+        every_api.kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=documents)
 
 
 def test_a_second_release_in_another_namespace_works_beside_the_first(
-    everything: ControlPlane, namespace: str, release: Release
+    every_api: ControlPlane, namespace: str, release: Release
 ) -> None:
     queues = {"kueue": {"localQueue": {"create": True}, "workloadPriority": {"create": True}}}
-    second = Release(everything, PROFILES[0])
+    second = Release(every_api, PROFILES[0])
     release.upgrade(values=queues)
     second.upgrade(values=queues)
-    first = uid(everything, namespace, "localqueue", f"{namespace}-radiffuse")
+    first = uid(every_api, namespace, "localqueue", f"{namespace}-radiffuse")
     second.uninstall()
-    assert uid(everything, namespace, "localqueue", f"{namespace}-radiffuse") == first
+    assert uid(every_api, namespace, "localqueue", f"{namespace}-radiffuse") == first
 
 
 def test_the_launchers_account_may_do_what_it_needs(
