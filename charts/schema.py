@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -29,29 +29,23 @@ def values_schema() -> dict[str, Any]:
     schema = ChartValues.model_json_schema(by_alias=True)
     definitions = {name: _plain(each) for name, each in schema.pop("$defs").items()}
     plain = _plain(schema)
-    for name, required in _required(ChartValues()).items():
-        (plain if name == ChartValues.__name__ else definitions[name])["required"] = sorted(required)
+    for section in _sections(ChartValues()):
+        target = plain if section is ChartValues else definitions[section.__name__]
+        target["required"] = _never_null(section)
     return {**plain, "$defs": definitions}
 
 
-def _required(values: BaseModel) -> dict[str, set[str]]:
-    """By section the keys that have a default in values.yaml: whoever sets one to null takes it away.
-
-    A section that occurs twice, such as an image, needs what has a default in both places.
-    """
-    required: dict[str, set[str]] = {}
-    for section, keys in _sections(values):
-        name = type(section).__name__
-        required[name] = required.get(name, keys) & keys
-    return required
-
-
-def _sections(values: BaseModel) -> Iterator[tuple[BaseModel, set[str]]]:
-    fields = type(values).model_fields
-    yield values, {key_of(name, field) for name, field in fields.items() if getattr(values, name) is not None}
-    for name in fields:
+def _sections(values: BaseModel) -> Iterator[type[BaseModel]]:
+    yield type(values)
+    for name in type(values).model_fields:
         if isinstance(section := getattr(values, name), BaseModel):
             yield from _sections(section)
+
+
+def _never_null(section: type[BaseModel]) -> list[str]:
+    """Keys that must be there: a null in values that come after values.yaml takes a key away."""
+    fields = section.model_fields
+    return [key_of(name, field) for name, field in fields.items() if type(None) not in get_args(field.annotation)]
 
 
 def _plain(node: Any) -> Any:
