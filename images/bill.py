@@ -1,6 +1,6 @@
 """The bill of materials of an image, in CycloneDX, and the list of its licences for people."""
 
-from cyclonedx.factory.license import LicenseFactory
+from cyclonedx.contrib.license.factories import LicenseFactory
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
@@ -15,10 +15,12 @@ from images.contents import Contents, Package
 def bill_of_materials(name: str, version: str, digest: str, contents: Contents) -> str:
     """CycloneDX 1.6 as JSON: the image, and every package in it; raises ImageError when it breaks its own schema."""
     bom = Bom()
-    image = PackageURL("oci", None, name, digest)
-    bom.metadata.component = Component(name=name, type=ComponentType.CONTAINER, version=version, purl=image)
-    for package in contents.packages():
-        bom.components.add(_component(package, contents.distribution))
+    image = Component(
+        name=name, type=ComponentType.CONTAINER, version=version, purl=PackageURL("oci", None, name, digest)
+    )
+    bom.metadata.component = image
+    bom.components.update(_component(package, contents.distribution) for package in contents.packages())
+    bom.register_dependency(image, bom.components)
     text = JsonV1Dot6(bom).output_as_string(indent=2)
     if (error := JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)) is not None:
         raise ImageError(f"the bill of materials of {name} breaks the schema of CycloneDX: {error}")

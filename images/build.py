@@ -14,11 +14,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from images.bill import bill_of_materials, licence_list
 from images.commands import ROOT, ImageError, missing_requirements
-from images.contents import read_contents
 from images.recipe import BUILT_HERE, NAMES, Image, Origin, built_image, pinned
-from images.scan import find_secrets
 from radiffuse import __version__
 from radiffuse.errors import RadiffuseError
 
@@ -73,6 +70,10 @@ def main() -> int:
 
 def _write(name: str, base: str, origin: Origin, tag: str, output: tuple[str, Path]) -> Built:
     """Build one image, look into it, and write it with what was found; raises ImageError."""
+    from images.bill import bill_of_materials, licence_list  # takes longer than all that is said before a build
+    from images.contents import read_contents
+    from images.scan import find_secrets
+
     start = time.monotonic()
     logger.info("image=%s base=%s", name, base)
     image = built_image(name, base, origin)
