@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,6 +13,8 @@ logger = logging.getLogger(__name__)
 
 SECRETS = {"pip.conf": Path("/etc/pip.conf"), "uv.toml": Path("/etc/uv/uv.toml")}
 """Lent to a build, so that it reaches the package index the way this machine does; no layer has them."""
+CACHE_MOUNTS = "buildah-cache"
+"""Buildah keeps them in the temporary folder: what was downloaded for one image serves the next."""
 CERTIFICATES = Path("/etc/ssl/certs")
 """Lent too, but mounted by us: where buildah mounts a secret, it removes the file that the base has there."""
 
@@ -52,6 +55,20 @@ def remove_others(name: str) -> None:
     _prune()
 
 
+def forget_attempts() -> None:
+    """Remove what a build that was killed has left in the temporary folder: gigabytes. One process at a time builds."""
+    for path in scratch().iterdir():
+        if path.name != CACHE_MOUNTS:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def scratch() -> Path:
+    """The temporary folder of builds, on the disk that has room for them."""
+    folder = image_cache() / "scratch"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def _prune() -> None:
     with _never_failing():
         _buildah("rmi", "--prune")
@@ -69,8 +86,5 @@ def _never_failing() -> Iterator[None]:
 def _buildah(*arguments: str) -> str:
     cache = image_cache()
     storage = ["--storage-driver=overlay", f"--root={cache}/buildah", f"--runroot={cache}/run"]
-    # Cache mounts lie in the temporary folder: what was downloaded for one image serves the next.
-    scratch = cache / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
-    settings = {"BUILDAH_ISOLATION": "chroot", "BUILDAH_FORMAT": "oci", "TMPDIR": str(scratch)}
+    settings = {"BUILDAH_ISOLATION": "chroot", "BUILDAH_FORMAT": "oci", "TMPDIR": str(scratch())}
     return run(["buildah", *storage, *arguments], settings)

@@ -3,8 +3,8 @@
 import tempfile
 from pathlib import Path
 
-from images.buildah import build_image
-from images.commands import image_cache, run
+from images.buildah import build_image, scratch
+from images.commands import run
 
 SUITE = "bookworm"
 PACKAGES = ("ca-certificates", "ibverbs-providers", "libstdc++6", "python3", "python3-venv")
@@ -28,9 +28,7 @@ RECIPE = (DOCKERFILE, SUITE, VARIANT, *PACKAGES, *LEFT_OUT)
 
 def build_debian(name: str) -> None:
     """Build the base under that name; raises ImageError."""
-    scratch = image_cache() / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+    with tempfile.TemporaryDirectory(dir=scratch()) as folder:
         options = [f"--variant={VARIANT}", f"--include={','.join(PACKAGES)}", "--skip=output/dev"]
         options += [f"--dpkgopt={option}" for option in LEFT_OUT]
         run(["mmdebstrap", *options, SUITE, f"{folder}/rootfs.tar"])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from images.buildah import build_image, remove_others, write_layout
+from images.buildah import build_image, forget_attempts, remove_others, write_layout
 from images.commands import ROOT, ImageError, image_cache
 from images.debian import RECIPE, build_debian
 from images.layout import Layout
@@ -119,6 +119,7 @@ def _made(image: Image, build: Callable[[], None]) -> Image:
     if not image.is_built:
         with folder_lock(image_cache()):
             if not image.is_built:
+                forget_attempts()
                 build()
                 image.keep()
     return image

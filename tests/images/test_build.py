@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from images.buildah import forget_attempts, scratch
 from images.commands import ImageError, run
 from images.recipe import pinned
 from tests.images.dockerfiles import ROOT
@@ -53,6 +54,19 @@ def test_a_base_without_its_digest_is_refused(base: str) -> None:
 @pytest.mark.parametrize("base", [f"python@{DIGEST}", f"registry.example.org:5000/python:3.13-slim@{DIGEST}"])
 def test_a_base_with_its_digest_is_taken(base: str) -> None:
     assert pinned(base) == base
+
+
+def test_what_a_killed_build_has_left_is_removed_but_no_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RADIFFUSE_CACHE", str(tmp_path))
+    for name in ("buildah-cache/uv", "buildah1179942732"):
+        (scratch() / name).mkdir(parents=True)
+        (scratch() / name / "file").write_text("bytes")
+    (scratch() / "3017639019").write_text("a layer")
+    forget_attempts()
+    assert [path.name for path in scratch().iterdir()] == ["buildah-cache"]
+    assert (scratch() / "buildah-cache/uv/file").exists()
 
 
 def test_a_tool_that_fails_is_quoted() -> None:
