@@ -26,6 +26,9 @@ test-preempt: .venv/.ready ## Preempt a gang of two nodes fifty times at random 
 chart-test: .venv/.ready ## What two versions of Helm make of the chart, against all schemas (Go for these, once)
 	$(PYTHON) -m pytest -m charts tests/charts
 
+chart-scan: .venv/.ready ## A policy checker over what the chart makes (200 MB on first use)
+	$(PYTHON) -m tests.charts.scan
+
 cluster-test: .venv/.ready ## Tests on a real Kubernetes control plane, built on first use (Go; 20 minutes once, then 3)
 	$(PYTHON) -m tests.cluster.run
 

@@ -77,6 +77,11 @@ def template(
     return yaml_documents(_template(document, mode, version, release, namespace, apis, chart))
 
 
+def rendered_text(mode: str) -> str:
+    """The YAML of a release in a mode, as Helm wrote it."""
+    return _template("{}", mode, "helm", "radiffuse", NAMESPACE, OPTIONAL_APIS, CHART)
+
+
 @functools.lru_cache(maxsize=256)
 def _template(
     values: str, mode: str | None, version: str, release: str, namespace: str, apis: tuple[str, ...], chart: Path
