@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 LEFT_SECONDS = 0.45
 """Between SIGTERM and the end of everything in a terminated pipeline step."""
-ROUNDS = 3
+ROUNDS = 2
 
 
 class Command:

@@ -88,57 +88,41 @@ def test_a_run_owns_its_job_and_takes_it_with_it(
     wait_until(lambda: jobs(control_plane, namespace) == [], 60, "the garbage collector has taken the job")
 
 
-class BatchJob:
-    """A batch Job whose pods run a launcher."""
+def start_batch_job(plane: ControlPlane, namespace: str) -> tuple[Object, list[str]]:
+    """A reference to a batch Job whose pods run a launcher, and the names of two of them."""
+    # Both at once: after the end of one the Job waits ten seconds before it makes the next.
+    spec = {"parallelism": 2, "completions": 2, "template": pod_template()}
+    kind = {"apiVersion": "batch/v1", "kind": "Job"}
+    plane.apply(kind | {"metadata": {"name": "launcher", "namespace": namespace}, "spec": spec})
+    found = plane.get("job", "launcher", "--namespace", namespace)
 
-    def __init__(self, plane: ControlPlane, namespace: str) -> None:
-        self._plane, self._scope = plane, ("--namespace", namespace)
-        spec = {"backoffLimit": 10, "template": pod_template()}
-        self.reference = {"apiVersion": "batch/v1", "kind": "Job", "name": "launcher"}
-        plane.apply(
-            {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "launcher", "namespace": namespace}}
-            | {"spec": spec}
-        )
-        self.reference["uid"] = plane.get("job", "launcher", *self._scope)["metadata"]["uid"]
+    def two() -> list[str]:
+        pods = plane.get("pods", "--selector=batch.kubernetes.io/job-name=launcher", "--namespace", namespace)["items"]
+        return [pod["metadata"]["name"] for pod in pods] if len(pods) == 2 else []
 
-    def pod(self) -> str:
-        """The name of its pod, once it has one."""
-        found = wait_until(self._pods, 60, "the Job has a pod")
-        return str(found[0]["metadata"]["name"])
-
-    def replace_pod(self) -> str:
-        """Take its pod away; the name of the next."""
-        old = self.pod()
-        self._plane.kubectl("delete", "pod", old, *self._scope)
-        wait_until(lambda: self._pods() and self.pod() != old, 60, "the Job has another pod")
-        return self.pod()
-
-    def delete(self) -> None:
-        """As `helm uninstall` does."""
-        self._plane.kubectl("delete", "job", "launcher", "--cascade=background", *self._scope)
-
-    def _pods(self) -> list[Object]:
-        return list(self._plane.get("pods", "--selector=batch.kubernetes.io/job-name=launcher", *self._scope)["items"])
+    return kind | {"name": "launcher", "uid": found["metadata"]["uid"]}, wait_until(two, 60, "the Job has its pods")
 
 
-def test_a_batch_job_owns_what_its_pods_send_and_its_next_pod_resumes_what_the_last_has_suspended(
+def test_a_batch_job_owns_what_its_pods_send_and_another_of_them_resumes_what_one_has_suspended(
     control_plane: ControlPlane,
     launcher: ClusterClient,
     store: Store,
     namespace: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    batch, plan = BatchJob(control_plane, namespace), make_plan()
-    monkeypatch.setenv(POD_NAME_VARIABLE, batch.pod())
+    plan = make_plan()
+    reference, (one, other) = start_batch_job(control_plane, namespace)
+    monkeypatch.setenv(POD_NAME_VARIABLE, one)
     first = submit(launcher, store, plan, job_of(plan, namespace), find_owner(launcher, namespace), lambda: None)
     stop(launcher, PYTORCHJOB, namespace, first.name, False, "launcher")
-    monkeypatch.setenv(POD_NAME_VARIABLE, batch.replace_pod())
+    monkeypatch.setenv(POD_NAME_VARIABLE, other)
     second = submit(launcher, store, plan, job_of(plan, namespace), find_owner(launcher, namespace), lambda: None)
     assert (first.how, second.how) == ("created", "resumed") and first.uid == second.uid
     (job,) = jobs(control_plane, namespace)
-    assert job["metadata"]["ownerReferences"] == [batch.reference]
+    assert job["metadata"]["ownerReferences"] == [reference]
     assert not job["spec"]["runPolicy"]["suspend"]
-    batch.delete()
+    # As `helm uninstall` does.
+    control_plane.kubectl("delete", "job", "launcher", "--cascade=background", "--namespace", namespace)
     wait_until(lambda: jobs(control_plane, namespace) == [], 60, "the garbage collector has taken the job")
 
 

@@ -65,6 +65,7 @@ def test_a_train_job_is_made_pods_on_two_nodes_and_succeeds(
         assert environment["PET_MASTER_ADDR"] == f"{name}-node-0-0.{name}"
         assert environment["PET_MASTER_PORT"] == str(launch.job.master_port)
         assert container["resources"]["limits"]["nvidia.com/gpu"] == "32"
+        assert container["args"][0] == "worker" and "command" not in container  # the image's entry point runs it
 
 
 def test_a_train_job_that_trainer_refuses_leaves_no_runtime_behind(
@@ -165,9 +166,9 @@ def test_a_train_job_of_which_nobody_makes_pods_is_given_up_with_the_reason(
 ) -> None:
     with (
         trainer.without("jobset"),
-        launched(control_plane, store, job_namespace, shown(""), admitted_seconds=5) as launch,
+        launched(control_plane, store, job_namespace, shown(""), admitted_seconds=3) as launch,
     ):
         state = launch.wait()
     assert (state.phase, state.exit_code) == (Phase.failed, 1)
-    assert "the operator has not made the job's pods within 5 s" in state.reason
+    assert "the operator has not made the job's pods within 3 s" in state.reason
     assert "is Kubeflow Trainer 2.3 installed and running" in state.reason
