@@ -60,7 +60,7 @@ def test_every_stage_starts_from_the_base_that_is_an_argument_or_from_another_st
     found = instructions(name)
     assert [word for word, _ in found[:2]] == ["ARG", "FROM"]
     origins = [arguments.split()[0] for word, arguments in found if word == "FROM"]
-    assert set(origins) == {"${BASE_IMAGE}", "installer", "dependencies"}
+    assert set(origins) == {"${BASE_IMAGE}", "dependencies"}
 
 
 @both
