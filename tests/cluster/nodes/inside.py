@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 from tests.cluster.isolation import is_isolated
-from tests.cluster.nodes.run import NETWORK_STATE
+from tests.cluster.nodes.run import FIXED_PLACES
 
 MODULE = "tests.cluster.nodes.inside"
-HIDDEN = (Path("/run"), Path("/var/log"), NETWORK_STATE)
+HIDDEN = (Path("/run"), Path("/var/log"), *FIXED_PLACES)
 """Where daemons write to fixed places; each sees an empty file system there, gone with the namespace."""
 SETTINGS = {"net/ipv4/ip_forward": "1", "net/bridge/bridge-nf-call-iptables": "1"}
 """Of this network namespace alone: pods reach each other through the host, and Services through its rules."""

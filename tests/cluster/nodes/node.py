@@ -18,6 +18,8 @@ from tests.cluster.plane import ControlPlane
 from tests.cluster.processes import run
 
 READY_SECONDS = 120.0
+DEVICE_SOCKET = Path("/var/lib/kubelet/device-plugins/kubelet.sock")
+"""Where every kubelet listens for device plugins, of which there are none here; the last one that starts has it."""
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
 
 
@@ -74,7 +76,10 @@ class Node:
         run(["ip", "address", "replace", f"{self._place.address}/32", "dev", BRIDGE])
         make_cgroup(self._place.cgroup)
         self.containerd.start()
+        DEVICE_SOCKET.unlink(missing_ok=True)
         self._kubelet.start()
+        # Two that listen at the same moment end each other.
+        self._kubelet.wait_until_ready(DEVICE_SOCKET.exists, READY_SECONDS)
 
     def wait_until_ready(self) -> None:
         """Wait until pods can be placed on it; raises ServerError or CommandError."""

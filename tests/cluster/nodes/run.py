@@ -33,8 +33,8 @@ PACKAGES = {
     "/usr/lib/cni/bridge": "containernetworking-plugins",
 }
 """What the nodes need of this machine, and the Debian package that has it."""
-NETWORK_STATE = Path("/var/lib/cni")
-"""Compiled into the container daemon; hidden behind an empty file system while the nodes run."""
+FIXED_PLACES = (Path("/var/lib/cni"), Path("/var/lib/kubelet"))
+"""Compiled into the container daemon and the kubelet; hidden behind empty file systems while the nodes run."""
 KUBELET_SETTINGS = (
     "kernel/keys/root_maxbytes",
     "kernel/keys/root_maxkeys",
@@ -85,7 +85,7 @@ def _run_tests(given: dict[str, str], arguments: list[str]) -> int:
     paths = [] if any(Path(each.partition("::")[0]).exists() for each in arguments) else ["tests/cluster/nodes"]
     inside = [sys.executable, "-m", "tests.cluster.nodes.inside"]
     tests = [sys.executable, "-m", "pytest", "-m", "nodes", *paths, *arguments]
-    with _kept_settings(), _mount_point(), tempfile.TemporaryDirectory(prefix="radiffuse-nodes-") as scratch:
+    with _kept_settings(), _mount_points(), tempfile.TemporaryDirectory(prefix="radiffuse-nodes-") as scratch:
         # As many threads as a rank has in a pod: sums over more of them differ in their last digits.
         environment = given | {"OMP_NUM_THREADS": "1", "TMPDIR": scratch, LOGS: str(logs), VARIABLE: cgroup}
         code = isolated([*inside, *tests], environment, own_user=False)
@@ -113,14 +113,15 @@ def _kept_settings() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _mount_point() -> Iterator[None]:
-    is_ours = not NETWORK_STATE.exists()
-    NETWORK_STATE.mkdir(parents=True, exist_ok=True)
+def _mount_points() -> Iterator[None]:
+    made = [place for place in FIXED_PLACES if not place.exists()]
+    for place in made:
+        place.mkdir(parents=True)
     try:
         yield
     finally:
-        if is_ours:
-            NETWORK_STATE.rmdir()
+        for place in made:
+            place.rmdir()
 
 
 if __name__ == "__main__":
