@@ -16,8 +16,11 @@ Object = dict[str, Any]
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "radiffuse"
-MODES = {path.stem.removesuffix("-values"): path for path in sorted((CHART / "ci").glob("*-values.yaml"))}
-"""Name of each way in which the chart is used -> its values."""
+MODES = {
+    path.stem.removesuffix("-values"): path
+    for path in (*sorted((CHART / "ci").glob("*-values.yaml")), *sorted((CHART / "examples").glob("*.yaml")))
+}
+"""Name of each way in which the chart is used, the examples among them -> its values."""
 DEFAULTS: Object = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 HELMS = ("helm", "helm-newer")
 NAMESPACE = "radiffuse"
@@ -77,9 +80,9 @@ def template(
     return yaml_documents(_template(document, mode, version, release, namespace, apis, chart))
 
 
-def rendered_text(mode: str) -> str:
-    """The YAML of a release in a mode, as Helm wrote it."""
-    return _template("{}", mode, "helm", "radiffuse", NAMESPACE, OPTIONAL_APIS, CHART)
+def rendered_text(mode: str, values: Object | None = None) -> str:
+    """The YAML of a release in a mode, with values over it, as Helm wrote it. Raises HelmError."""
+    return _template(json.dumps(values or {}), mode, "helm", "radiffuse", NAMESPACE, OPTIONAL_APIS, CHART)
 
 
 @functools.lru_cache(maxsize=256)

@@ -12,7 +12,7 @@ import pytest
 from charts.schema import values_schema
 from charts.values import ChartValues
 from tests.charts.alternatives import alternatives, at, leaves
-from tests.charts.rendering import CHART, DEFAULTS, MODES, HelmError, Object, template, values_of
+from tests.charts.rendering import CHART, DEFAULTS, MODES, HelmError, Object, rendered_text, values_of
 from tests.charts.template_reads import Reader, is_documented
 
 SCHEMA: Object = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
@@ -52,11 +52,10 @@ def test_a_misspelt_read_would_be_found() -> None:
     assert not is_documented(("kueue", "*", "creat"), SCHEMA)
 
 
-@cache
-def rendered(mode: str, change: str) -> str | None:
-    """What a mode with a change becomes; None where the chart refuses that."""
+def rendered(mode: str, values: Object) -> str | None:
+    """What a mode becomes with values over it; None where the chart refuses them."""
     try:
-        return json.dumps(template(json.loads(change), mode=mode))
+        return rendered_text(mode, values)
     except HelmError:
         return None
 
@@ -80,8 +79,8 @@ def mode_that_changes(path: tuple[str, ...]) -> str | None:
             change: Any = other
             for name in reversed(path):
                 change = {name: change}
-            after = rendered(mode, json.dumps(change))
-            if after is not None and after != rendered(mode, "{}"):
+            after = rendered(mode, change)
+            if after is not None and after != rendered_text(mode):
                 return mode
     return None
 
