@@ -16,6 +16,7 @@ from tests.cluster_model.launches import make_secret
 
 pytestmark = pytest.mark.cluster
 
+NAME = "radiffuse"
 PROFILES = ("radiology", "cardiology")
 NAMESPACES = (*PROFILES, "monitoring")
 KINDS = (
@@ -33,27 +34,28 @@ GONE_SECONDS = 60.0
 
 
 class Release:
-    """One release of the chart in one namespace."""
+    """One release of the chart in one namespace, in the hands of one version of Helm."""
 
-    def __init__(self, plane: ControlPlane, namespace: str, name: str = "radiffuse") -> None:
-        self._plane, self._namespace, self._name = plane, namespace, name
+    def __init__(self, plane: ControlPlane, namespace: str, version: str = "helm") -> None:
+        self._plane, self._namespace, self._version = plane, namespace, version
 
     def helm(self, *arguments: str, values: Object | None = None) -> str:
         options = ["--namespace", self._namespace, *(("--values", "-") if values is not None else ())]
-        return helm(*arguments, *options, stdin=json.dumps(values), kubeconfig=self._plane.kubeconfig)
+        text, kubeconfig = json.dumps(values), self._plane.kubeconfig
+        return helm(*arguments, *options, stdin=text, kubeconfig=kubeconfig, version=self._version)
 
     def upgrade(self, *arguments: str, mode: str = "default", values: Object | None = None) -> str:
         """Install or upgrade to a mode's values, with others over them; what the user is told. Raises HelmError."""
         # Helm keeps the former values where the new ones are none, so going back to the defaults has to be said.
         files = ("--values", str(MODES[mode]), *(arguments or ("--reset-values",)))
-        return self.helm("upgrade", "--install", self._name, str(CHART), *files, values=values or {})
+        return self.helm("upgrade", "--install", NAME, str(CHART), *files, values=values or {})
 
     def status(self) -> str:
-        return str(json.loads(self.helm("status", self._name, "--output", "json"))["info"]["status"])
+        return str(json.loads(self.helm("status", NAME, "--output", "json"))["info"]["status"])
 
     def uninstall(self) -> None:
         """Remove it, unless it is gone."""
-        self.helm("uninstall", self._name, "--ignore-not-found")
+        self.helm("uninstall", NAME, "--ignore-not-found")
 
 
 @pytest.fixture(scope="module")
@@ -173,17 +175,20 @@ def test_a_broken_release_is_mended_by_the_next_upgrade(release: Release) -> Non
     assert release.status() == "deployed"
 
 
-def test_an_upgrade_keeps_the_users_secret_and_the_dashboard(
+def test_an_upgrade_keeps_the_users_secret_the_dashboard_and_what_the_store_holds(
     control_plane: ControlPlane, namespace: str, release: Release
 ) -> None:
     make_secret(control_plane, namespace)
-    release.upgrade(values={"monitoring": {"dashboard": {"enabled": True}}})
-    kept = [("secret", "radiffuse-store"), ("configmap", "radiffuse-dashboard"), ("configmap", "radiffuse-job")]
+    store = {"enabled": True, "persistence": {"keep": True}}
+    release.upgrade(values={"monitoring": {"dashboard": {"enabled": True}}, "devStore": store})
+    maps = (("configmap", f"radiffuse-{name}") for name in ("dashboard", "job"))
+    kept = [("secret", "radiffuse-store"), ("persistentvolumeclaim", "radiffuse-store"), *maps]
     before = [uid(control_plane, namespace, *each) for each in kept]
-    release.upgrade("--reuse-values", values={"commonLabels": {"team": "chest"}})
+    newer = Release(control_plane, namespace, version="helm-newer")
+    newer.upgrade("--reuse-values", values={"commonLabels": {"team": "chest"}})
     assert [uid(control_plane, namespace, *each) for each in kept] == before
-    release.uninstall()
-    assert uid(control_plane, namespace, *kept[0]) == before[0]
+    newer.uninstall()
+    assert [uid(control_plane, namespace, *each) for each in kept[:2]] == before[:2]
 
 
 def test_what_a_cluster_lacks_is_refused_in_one_sentence(control_plane: ControlPlane, namespace: str) -> None:
