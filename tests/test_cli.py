@@ -69,7 +69,8 @@ def test_every_documented_command_parses(page: str, line: str) -> None:
 @pytest.mark.parametrize(("page", "line"), documented("make"))
 def test_every_documented_make_target_exists(page: str, line: str) -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert set(shlex.split(line, comments=True)[1:]) <= set(targets)
+    words = [word for word in shlex.split(line, comments=True)[1:] if not re.match(r"[A-Z]+=", word)]
+    assert words and set(words) <= set(targets)
 
 
 @pytest.mark.parametrize("path", VERBS, ids=" ".join)

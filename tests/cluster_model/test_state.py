@@ -110,6 +110,14 @@ def test_progress_from_before_the_last_start_does_not_count() -> None:
     assert "exited with 143 (stopped from outside, its checkpoint complete)" in state.reason
 
 
+def test_a_container_that_has_ended_well_is_not_starting_again() -> None:
+    ended = running()
+    ended["containerStatuses"][0]["state"] = {"terminated": terminated(0, "Completed")}
+    assert seen(pytorchjob(CREATED, nodes=1), pod(status=ended), heartbeat=beat()).phase is Phase.running
+    ended["containerStatuses"][0]["state"] = {"terminated": terminated(143)}
+    assert seen(pytorchjob(CREATED, nodes=1), pod(status=ended), heartbeat=beat()).phase is Phase.starting
+
+
 def test_without_a_store_containers_that_run_are_running() -> None:
     assert seen(pytorchjob(CREATED), pod(), pod("worker"), is_heartbeat_known=False).phase is Phase.running
 

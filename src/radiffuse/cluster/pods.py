@@ -155,7 +155,8 @@ def _waiting(pod: Object, status: Object) -> tuple[Stage, str, str]:
     if (found := _held_up(status)) is not None:
         return found
     if field(status, "state", "terminated") is not None:
-        return Stage.STARTING, "restarting", ""
+        is_done = number(status, "state", "terminated", "exitCode") == 0
+        return (Stage.RUNNING, "done", "") if is_done else (Stage.STARTING, "restarting", "")
     if not status:
         return Stage.SCHEDULED, "scheduled", ""
     return Stage.PULLING, "pulling", ""
