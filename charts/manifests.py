@@ -1,7 +1,7 @@
 """manifests/: what the chart makes, as plain YAML for kustomize; `python -m charts.manifests` writes it.
 
-base/ is the chart with its defaults. Each overlay turns that into what the chart makes of its CI values of the same
-name. Helm is fetched when it is missing; with --check a missing one is only reported, since `make chart-test` checks.
+base/ is the chart with its defaults, but for the compiled pipelines: whoever has this folder has pipelines/ too. Each
+overlay turns that into what the chart makes of its CI values of the same name. Helm is fetched when it is missing; with --check a missing one is only reported, since `make chart-test` checks.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def generated_files() -> Iterator[tuple[Path, str]]:
 def rendering(mode: str) -> list[Object]:
     """What the chart makes of a mode's CI values: without hooks, and without the labels that only a release has."""
     command = [str(executable("helm")), "template", RELEASE, str(CHART), "--namespace", RELEASE, "--no-hooks"]
-    values = ["--values", str(CHART / "ci" / f"{mode}-values.yaml")]
+    values = ["--values", str(CHART / "ci" / f"{mode}-values.yaml"), "--set", "pipelines.configMaps=false"]
     done = subprocess.run([*command, *values], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"Helm cannot render the chart with its CI values {mode}: {done.stderr.strip()}")
