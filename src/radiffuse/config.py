@@ -299,7 +299,8 @@ def _describe(error: ValidationError) -> str:
         is_found_elsewhere = item["type"] in ("missing", "extra_forbidden") or isinstance(
             item["input"], dict | Settings
         )
-        found = "" if is_found_elsewhere else f" (found {item['input']!r})"
+        is_in_where = item["loc"][-1:] == ("[key]",)
+        found = "" if is_found_elsewhere or is_in_where else f" (found {item['input']!r})"
         what = "unknown setting" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
         lines.append(f"{where}: {what}{found}" if where else f"{what}{found}")
     return "; ".join(lines)

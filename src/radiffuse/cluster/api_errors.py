@@ -68,7 +68,7 @@ def _forbidden(said: str, words: str, what: str) -> ClusterError:
         return RefusedError(f"{said}; nothing was changed")
     if "exceeded quota" in words:
         return ClusterError(f"{said}; ask for more quota in this namespace, or for a smaller job")
-    return ForbiddenError(f'{said}; docs/cluster.md lists the rights a launcher needs, "kubectl auth can-i" checks one')
+    return ForbiddenError(f'{said}; docs/permissions.md lists the rights a launcher needs, "kubectl auth can-i" checks one')
 
 
 def unreachable(error: Exception, what: str, server: str) -> ClusterError:
