@@ -101,7 +101,7 @@ def plan_batches(total_batch_size: int, train_batch_size: int, processes: int) -
     if rest or share == 0:
         raise ConfigError(
             f"train.total_batch_size {total_batch_size} does not divide over {processes} processes; "
-            f"nearest that does: {max(1, round(total_batch_size / processes)) * processes}"
+            f"nearest total_batch_size that does: {max(1, round(total_batch_size / processes)) * processes}"
         )
     if share % micro_batch_size:
         fitting = [size for size in range(1, train_batch_size + 1) if share % size == 0]

@@ -42,7 +42,7 @@ def _that_divide(job: "TrainingJob") -> str:
         return ""
     fitting = [number for number in range(1, total + 1) if total % number == 0]
     nearest = sorted(fitting, key=lambda number: abs(number - job.world_size))[:5]
-    return f"; numbers of processes that divide {total}: {', '.join(str(number) for number in sorted(nearest))}"
+    return f"; or keep {total} and take as many processes as divide it: {', '.join(map(str, sorted(nearest)))}"
 
 
 def _names(job: "TrainingJob") -> Iterator[str]:
