@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import stat
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,7 +89,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def require_writable(path: Path, option: str) -> None:
-    """Raise ConfigError that names the option when no file can be written at this path; writes nothing itself."""
+    """Raise ConfigError that names the option when no file can be written at this path; leaves nothing there."""
     if path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "a pipe or a device"
         raise ConfigError(f"{option} {path} is {kind}; it must name a file")
@@ -100,6 +101,12 @@ def require_writable(path: Path, option: str) -> None:
         raise ConfigError(
             f"{option} {path} cannot be written: {blocked} is read-only for this user; choose another place"
         )
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:  # such as /proc, which root may write to as far as its rights say
+        raise ConfigError(
+            f"{option} {path} cannot be written: {folder} takes no new file ({error.strerror}); choose another place"
+        ) from error
 
 
 def require_free_space(directory: Path, size_bytes: int) -> None:
