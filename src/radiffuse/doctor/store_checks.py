@@ -53,6 +53,7 @@ def buckets(surroundings: Surroundings) -> Finding:
     missing = surroundings.store.missing_buckets()
     if missing:
         return failed(f"there are no buckets {', '.join(missing)}", "radiffuse store init")
+    surroundings.store.require_store()
     return ok("all there")
 
 
@@ -70,7 +71,7 @@ def of_the_pods(surroundings: Surroundings) -> Finding:
     try:
         theirs = _settings_of_pods(surroundings, found)
     except ConfigError:  # its words would show the entries
-        entries = f"{access.endpoint_entry} host:port, and {access.secure_entry} true or false"
+        entries = f"{access.endpoint_entry} host:port, and {access.secure_entry} true or false, its keys ASCII"
         return failed(f"the pods could not use the {secret}", f"make its entry {entries}")
     if (theirs.endpoint, theirs.secure) != (ours.endpoint, ours.secure):
         return warning(

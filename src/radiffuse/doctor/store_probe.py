@@ -8,7 +8,7 @@ from typing import Any
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from radiffuse.errors import IntegrityError, StorageError
+from radiffuse.errors import AccessDeniedError, IntegrityError, ObjectNotFoundError, StorageError
 from radiffuse.storage import BUCKETS, Store
 from radiffuse.store_errors import unreachable
 from radiffuse.store_settings import StoreSettings
@@ -33,8 +33,18 @@ class _Pool(urllib3.PoolManager):
         after = time.time()
         if (date := response.headers.get("date")) is not None:
             # The header has whole seconds, cut off.
-            self.skew_seconds = parsedate_to_datetime(date).timestamp() + 0.5 - (before + after) / 2
+            self.skew_seconds = _seconds(date, url) + 0.5 - (before + after) / 2
         return response
+
+
+def _seconds(date: str, url: str) -> float:
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError) as error:
+        raise StorageError(
+            f"{urllib3.util.parse_url(url).netloc} answers with the date {date[:40]!r}, which is none; "
+            "make MINIO_ENDPOINT the address of a store's S3 API"
+        ) from error
 
 
 class StoreProbe:
@@ -62,6 +72,18 @@ class StoreProbe:
     def missing_buckets(self) -> list[str]:
         """Those of BUCKETS that do not exist."""
         return self._store.missing_buckets()
+
+    def require_store(self) -> None:
+        """Raise StorageError for a server that has everything that it is asked for, as no store has."""
+        uri = f"s3://{BUCKETS[0]}/{PREFIX}/{secrets.token_hex(8)}"
+        try:
+            self._store.get_bytes(uri)
+        except (ObjectNotFoundError, AccessDeniedError):
+            return
+        raise StorageError(
+            f"{self.settings.endpoint} has {uri}, which nobody wrote, so it is no store; "
+            "make MINIO_ENDPOINT the address of a store's S3 API"
+        )
 
     def create_buckets(self) -> list[str]:
         """Create those of BUCKETS that are missing; returns their names."""

@@ -1,0 +1,69 @@
+"""What the doctor says of a server at the store's address that is none, and to nobody who listens."""
+
+import contextlib
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+from radiffuse.doctor.examine import Check, examine
+from radiffuse.doctor.finding import Finding, Verdict
+from radiffuse.doctor.store_checks import buckets, reachable
+from radiffuse.doctor.store_probe import StoreProbe
+from radiffuse.doctor.surroundings import Surroundings, examined_job
+from radiffuse.store_settings import StoreSettings
+
+PAGE = b"<html/>"
+
+
+@contextlib.contextmanager
+def answering(**headers: str) -> Iterator[Surroundings]:
+    """A job whose store is a web server that has everything that it is asked for."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response_only(200)
+            for name, value in {"Date": formatdate(usegmt=True), "Content-Length": str(len(PAGE)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_HEAD()
+            self.wfile.write(PAGE)
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        surroundings = Surroundings(examined_job("2x32"), "train")
+        surroundings._store = StoreProbe(StoreSettings(f"127.0.0.1:{server.server_port}", "a", "b", secure=False))
+        yield surroundings
+        server.shutdown()
+
+
+def looked_at(surroundings: Surroundings, **looks: Callable[[Surroundings], Finding]) -> dict[str, Finding]:
+    checks = [Check(name, look, "") for name, look in looks.items()]
+    return {result.name: result.finding for result in examine(surroundings, checks)}
+
+
+def test_a_server_that_has_everything_is_no_store() -> None:
+    with answering() as surroundings:
+        found = looked_at(surroundings, store=reachable, buckets=buckets)
+    assert found["store"].verdict is Verdict.ok
+    assert re.search(r"has s3://datasets/\S+, which nobody wrote, so it is no store$", found["buckets"].text)
+    assert found["buckets"].fix == "make MINIO_ENDPOINT the address of a store's S3 API"
+
+
+def test_a_date_that_is_none_is_the_servers_fault() -> None:
+    with answering(Date="yesterday") as surroundings:
+        found = looked_at(surroundings, store=reachable)["store"]
+    assert found.text.endswith(" answers with the date 'yesterday', which is none")
+    assert found.fix == "make MINIO_ENDPOINT the address of a store's S3 API"
+
+
+def test_without_an_output_the_exit_code_still_tells(tmp_path: Path) -> None:
+    command = f"'{sys.executable}' -m radiffuse.cli doctor --kubeconfig '{tmp_path}/absent' >&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
