@@ -103,10 +103,21 @@ def test_a_certificate_that_is_not_there_is_refused(environment: pytest.MonkeyPa
         StoreSettings.from_environment()
 
 
-@pytest.mark.parametrize("endpoint", ["store example:9000", "store.example:9000 admin", "https://"])
+@pytest.mark.parametrize(
+    "endpoint", ["store example:9000", "store.example:9000 admin", "https://", "a:b", "st\u00f6re:1", "a:0"]
+)
 def test_an_endpoint_that_is_no_host_is_refused(environment: pytest.MonkeyPatch, endpoint: str) -> None:
     environment.setenv("MINIO_ENDPOINT", endpoint)
     with pytest.raises(ConfigError, match=f"MINIO_ENDPOINT must be host:port, not '{endpoint}'"):
+        StoreSettings.from_environment()
+
+
+@pytest.mark.parametrize("key", ["r\u00e9ader", "two\nlines"])
+def test_an_access_key_that_no_request_can_carry_is_refused_and_not_shown(
+    environment: pytest.MonkeyPatch, key: str
+) -> None:
+    environment.setenv("MINIO_ACCESS_KEY", key)
+    with pytest.raises(ConfigError, match=r"^MINIO_ACCESS_KEY must be ASCII text without control characters"):
         StoreSettings.from_environment()
 
 

@@ -1,12 +1,17 @@
 """Where the object store is and who we are there: environment variables, or files that a secret is mounted as."""
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from radiffuse.errors import ConfigError
 
+HOST_AND_PORT = re.compile(
+    r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
+)
+"""The port may be missing; the protocol then has one."""
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -42,8 +47,18 @@ class StoreSettings:
         cls, endpoint: str, access_key: str, secret_key: str, secure: str | None, ca_cert: Path | None
     ) -> Self:
         """As the variables spell them; `secure` None: not set. Raises ConfigError that shows endpoint and `secure`."""
+        if not (access_key.isascii() and access_key.isprintable()):  # it travels in a header; the secret key does not
+            raise ConfigError("MINIO_ACCESS_KEY must be ASCII text without control characters; set it again")
         host, is_secure = _split_scheme(endpoint, _read_boolean(secure))
         return cls(endpoint=host, access_key=access_key, secret_key=secret_key, secure=is_secure, ca_cert=ca_cert)
+
+
+def check_host_and_port(text: str) -> str:
+    """The text itself; raises ValueError that says what it must be."""
+    match = HOST_AND_PORT.fullmatch(text)
+    if match is None or int(match["port"] or 443) not in range(1, 65536):
+        raise ValueError("must be host:port")
+    return text
 
 
 def _read(name: str) -> str | None:
@@ -90,8 +105,10 @@ def _split_scheme(endpoint: str, secure: bool | None) -> tuple[str, bool]:
     if scheme not in ("http", "https") or (secure is not None and secure != (scheme == "https")):
         raise ConfigError(f"MINIO_ENDPOINT {endpoint!r} and MINIO_SECURE={secure} do not fit together; give host:port")
     host = host.rstrip("/")
-    if not host or any(character.isspace() for character in host):
-        raise ConfigError(f"MINIO_ENDPOINT must be host:port, not {endpoint!r}")
     if "/" in host:
         raise ConfigError(f"MINIO_ENDPOINT must be host:port without a path, not {endpoint!r}")
+    try:
+        check_host_and_port(host)
+    except ValueError as error:
+        raise ConfigError(f"MINIO_ENDPOINT {error}, not {endpoint!r}") from None
     return host, scheme == "https"
