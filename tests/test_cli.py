@@ -18,6 +18,7 @@ from tests.tiny import tiny_pipeline
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+RUN_OF_A_JOB = ["--data", "latents.json", "--model", "model.json", "--config", "demo"]
 HEAVY = ("torch", "diffusers", "transformers", "numpy", "pyarrow", "PIL", "pydantic", "yaml", "minio", "kfp")
 
 
@@ -63,7 +64,8 @@ def documented(program: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("page", "line"), documented("radiffuse"))
 def test_every_documented_command_parses(page: str, line: str) -> None:
-    parse(shlex.split(line, comments=True)[1:])
+    words = shlex.split(line, comments=True)[1:]
+    parse([re.sub(r"\$[A-Z_]+", "a-name", word) for word in words])  # what a person has set beforehand
 
 
 @pytest.mark.parametrize(("page", "line"), documented("make"))
@@ -141,9 +143,10 @@ def test_an_unset_store_exits_with_2_and_names_the_variable(
     [
         ("", r"--out /.* is a folder; it must name a file"),
         ("file/below/out.json", r"--out .*out.json cannot be written: .*/file is not a folder"),
+        ("/proc/x", "--out /proc/x cannot be written: /proc takes no new file"),
         ("/dev/full", "--out /dev/full is a pipe or a device; it must name a file"),
     ],
-    ids=["a-folder", "below-a-file", "a-device"],
+    ids=["a-folder", "below-a-file", "below-what-takes-none", "a-device"],
 )
 def test_a_place_that_cannot_be_written_is_refused_before_any_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, out: str, message: str
@@ -247,6 +250,25 @@ def test_only_an_output_is_deleted(
     assert "nothing to delete at s3://models/absent/0123456789abcdef" in capsys.readouterr().err
     assert run(monkeypatch, "store", "delete", "s3://models/kept/0123456789abcdef", "--yes") == 0
     assert list(store.list("s3://models/kept")) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["job", "render", "-n", "A_B", *RUN_OF_A_JOB], "--namespace 'A_B' must be a DNS label: lower-case letters"),
+        (["job", "submit", "-n", "", *RUN_OF_A_JOB], "--namespace '' must be a DNS label"),
+        (["job", "status", "../../../x"], "NAME '../../../x' must be a DNS-1035 label: lower-case letters"),
+        (["job", "logs", "a/b"], "NAME 'a/b' must be a DNS-1035 label"),
+        (["job", "cancel", ""], "NAME '' must be a DNS-1035 label"),
+        (["doctor", "-n", "Team"], "--namespace 'Team' must be a DNS label"),
+    ],
+)
+def test_a_name_that_nothing_in_a_cluster_has_is_refused_before_any_request(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/absent")  # that it is missing would be found next
+    assert run(monkeypatch, *words) == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")
 
 
 def test_output_that_nobody_reads_ends_the_command_without_a_traceback() -> None:

@@ -20,14 +20,36 @@ app = typer.Typer(
     help="Training jobs on Kubernetes: render, submit, watch, cancel.",
 )
 
+
+def _job_name(parameter: typer.CallbackParam, name: str | None) -> str | None:
+    """Refuse before any request what no job can be named."""
+    if name is not None:
+        from radiffuse.cluster.names import check_name
+
+        check_name(parameter.opts[0].upper(), name)
+    return name
+
+
+def _namespace(parameter: typer.CallbackParam, name: str | None) -> str | None:
+    """Refuse before any request what no namespace can be named."""
+    if name is not None:
+        from radiffuse.cluster.names import check_name
+
+        check_name(parameter.opts[0], name, of_namespace=True)
+    return name
+
+
 JobSource = Annotated[str, typer.Option("--job", "-j", help="Job preset, YAML file or JSON document.")]
 JobSet = Annotated[list[str] | None, typer.Option("--set-job", help="field=value, over the job document.")]
 Data = Annotated[Path, typer.Option(help="Manifest of latents, or of a dataset when the VAE is trained.")]
 Model = Annotated[Path, typer.Option(help="Manifest of the model to start from.")]
 Config = Annotated[str, typer.Option("--config", "-c", help="Preset name, YAML file or JSON document.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="section.field=value, over the configuration.")]
-Name = Annotated[str, typer.Argument(help="Name of the job in the cluster.")]
-Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Default: that of the credentials.")]
+Name = Annotated[str, typer.Argument(callback=_job_name, help="Name of the job in the cluster.")]
+Namespace = Annotated[
+    str | None,
+    typer.Option("--namespace", "-n", callback=_namespace, help="Default: that of the credentials."),
+]
 Kubeconfig = Annotated[Path | None, typer.Option(help="Default: KUBECONFIG, the pod's own account, or ~/.kube/config.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Follow it to its end; the exit code says how it ended.")]
@@ -122,7 +144,9 @@ def submit(
 
 @app.command(epilog="Example: radiffuse job status demo-1a2b3c4d --watch")
 def status(
-    name: Annotated[str | None, typer.Argument(help="Name of the job; without it: all jobs of ours.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(callback=_job_name, help="Name of the job; without it: all jobs of ours.")
+    ] = None,
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
     watch: Watch = False,

@@ -127,11 +127,21 @@ def test_a_job_keeps_its_name_and_its_places_whatever_the_topology() -> None:
         ("processes_per_node=33", r"processes_per_node 33 must be gpus_per_node 32 or a multiple of it"),
         ("nodes=3", r"3 nodes x 32 processes = 96: .*256 does not divide over 96 processes; .*: 8, 16, 32, 64, 128$"),
         ("grace_period_seconds=149", r"grace_period_seconds 149 is too short: .*checkpoint_seconds 120 .*at least 150"),
+        ("user_id=2147483648", r"user_id: Input should be less than or equal to 2147483647"),
+        ("node_lost_seconds=2592001", r"node_lost_seconds: Input should be less than or equal to 2592000"),
+        ("deadlines.queued_seconds=1e99", r"deadlines\.queued_seconds: "),
+        ("memory_per_process=1025Ti", r"memory_per_process: must be at most 1024Ti \(found '1025Ti'\)"),
+        ("memory_per_process=\u0661Gi", r"memory_per_process: must be a Kubernetes quantity above 0"),
+        ("nccl_ib_hca=mlx\u0665", r"nccl_ib_hca: String should match pattern"),
+        ("image=radiffuse:\u0661", r"image: must be an image"),
+        ("store.endpoint=http://minio:9000", r"store\.endpoint: must be host:port \(found 'http://minio:9000'\)"),
+        ("store.endpoint=minio:90000", r"store\.endpoint: must be host:port"),
         ("user_id=0", r"user_id: Input should be greater than or equal to 1"),
         ("env.PET_NNODES=2", r"env\.PET_NNODES: belongs to torchrun and is set by the operator"),
         ("env.MASTER_ADDR=x", r"env\.MASTER_ADDR: belongs to torchrun"),
         ("env.MINIO_ENDPOINT=x", r"env\.MINIO_ENDPOINT: comes from an existing secret, never from a job document"),
         ("env.HF_TOKEN=x", r"env\.HF_TOKEN: looks like a secret, and whoever may read the job could read it"),
+        ("env.PASSWORD1=x", r"^env\.PASSWORD1: looks like a secret, .*; env holds no secrets$"),
         ("env.NCCL_DEBUG=INFO", r"env must not hold NCCL_DEBUG, which the job sets itself"),
         ("env.1A=x", r"env\.1A: must be a variable's name"),
         ("labels={radiffuse.org/plan: x}", r"labels must not hold radiffuse\.org/plan, which the job sets itself"),
@@ -147,6 +157,24 @@ def test_a_job_keeps_its_name_and_its_places_whatever_the_topology() -> None:
 def test_a_wrong_setting_is_refused_with_what_would_be_right(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make_job(override)
+
+
+@pytest.mark.parametrize(
+    "name", ["DBPASS", "DB_PASS2", "MYSQL_PWD", "PGPASSWORD", "HFTOKEN", "API_KEY2", "CLIENTSECRET", "AWS_CREDENTIALS"]
+)
+def test_a_variable_that_may_be_a_secret_is_refused_wherever_its_name_says_so(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^env\.{name}: looks like a secret"):
+        make_job(f"env.{name}=x")
+
+
+@pytest.mark.parametrize("name", ["TOKENIZERS_PARALLELISM", "NCCL_BYPASS", "MONKEY", "PASSES", "MAX_TOKENS"])
+def test_a_variable_that_only_resembles_a_secret_is_accepted(name: str) -> None:
+    assert make_job(f"env.{name}=x").env == {name: "x"}
+
+
+@pytest.mark.parametrize("endpoint", ["minio", "minio.store:9000", "10.0.0.1:9000", "[fd00::1]:9000", "[fd00::1]"])
+def test_a_store_is_named_by_host_and_port(endpoint: str) -> None:
+    assert make_job(f"store.endpoint='{endpoint}'").store.endpoint == endpoint
 
 
 def test_an_image_by_digest_is_accepted_where_one_is_demanded() -> None:

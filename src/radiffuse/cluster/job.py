@@ -14,7 +14,15 @@ from radiffuse.cluster.contradictions import contradictions
 from radiffuse.cluster.names import DnsLabel, Image, LabelKey, LabelValue, Namespace, ObjectName, Text, Variable
 from radiffuse.cluster.pytorchjob import render_pytorchjob
 from radiffuse.cluster.quantities import Cores, Memory, Quantity, amount, cores, memory
-from radiffuse.cluster.sections import Deadlines, RunFacts, StoreAccess, Toleration, Topology
+from radiffuse.cluster.sections import (
+    LONGEST_SECONDS,
+    MOST_USER_ID,
+    Deadlines,
+    RunFacts,
+    StoreAccess,
+    Toleration,
+    Topology,
+)
 from radiffuse.cluster.trainjob import render_trainjob
 from radiffuse.config import PRESETS, Settings, documents_in, read_document, validated
 from radiffuse.errors import ConfigError
@@ -61,7 +69,7 @@ class TrainingJob(Settings):
     service_account: ObjectName | None = Field(
         None, description="Of the pods, which use no token; None: the namespace's default."
     )
-    user_id: int = Field(20002, ge=1, description="Numeric user that the pods run as; never root.")
+    user_id: int = Field(20002, ge=1, le=MOST_USER_ID, description="Numeric user that the pods run as; never root.")
     runtime_class: ObjectName | None = Field(None, description="RuntimeClass of the pods; None: the cluster's default.")
     store: StoreAccess = StoreAccess()
     env: dict[Variable, Text] = Field({}, description="More environment variables, never secrets.")
@@ -74,31 +82,46 @@ class TrainingJob(Settings):
     node_selector: dict[LabelKey, LabelValue] = Field({}, description="Labels that the nodes must have.")
     tolerations: tuple[Toleration, ...] = Field((), description="Taints borne beside that of the GPUs.")
     priority_class: ObjectName | None = Field(None, description="PriorityClass of the pods; None: the default one.")
-    node_lost_seconds: int = Field(60, ge=0, description="From a node's silence until its pod is given up, seconds.")
+    node_lost_seconds: int = Field(
+        60, ge=0, le=LONGEST_SECONDS, description="From a node's silence until its pod is given up, seconds."
+    )
 
     rendezvous_port: int | None = Field(
         None, ge=1024, le=65534, description="Of the master, and the next for the pods' own talk; None: the operator's."
     )
-    rendezvous_timeout_seconds: int = Field(600, ge=10, description="A pod waits that long for the master's port.")
+    rendezvous_timeout_seconds: int = Field(
+        600, ge=10, le=LONGEST_SECONDS, description="A pod waits that long for the master's port."
+    )
     network_interface: str | None = Field(
         None, pattern=r"^[a-zA-Z0-9_.-]{1,15}$", description="Of NCCL's and gloo's sockets; None: they find it."
     )
     nccl_ib_hca: str | None = Field(
-        None, pattern=r"^[=^]{0,2}[\w:,-]+$", description="InfiniBand adapters, NCCL_IB_HCA; None: NCCL finds them."
+        None,
+        pattern=r"^[=^]{0,2}[A-Za-z0-9_:,-]+$",
+        description="InfiniBand adapters, NCCL_IB_HCA; None: NCCL finds them.",
     )
     nccl_debug: Literal["VERSION", "WARN", "INFO"] = Field("WARN", description="What NCCL logs.")
 
     checkpoint_seconds: int = Field(
-        120, ge=1, description="Longest that saving a checkpoint may take: `upload_seconds` in the log, doubled."
+        120,
+        ge=1,
+        le=LONGEST_SECONDS,
+        description="Longest that saving a checkpoint may take: `upload_seconds` in the log, doubled.",
     )
     shutdown_margin_seconds: int = Field(
-        30, ge=EXIT_SECONDS + 5, description="Beside the checkpoint: the step in progress and the processes' ends."
+        30,
+        ge=EXIT_SECONDS + 5,
+        le=LONGEST_SECONDS,
+        description="Beside the checkpoint: the step in progress and the processes' ends.",
     )
     grace_period_seconds: int | None = Field(
-        None, ge=1, description="From SIGTERM to SIGKILL; None: checkpoint_seconds and shutdown_margin_seconds."
+        None,
+        ge=1,
+        le=LONGEST_SECONDS,
+        description="From SIGTERM to SIGKILL; None: checkpoint_seconds and shutdown_margin_seconds.",
     )
     max_restarts: int = Field(10, ge=0, le=1000, description="Restarts of the whole gang before the job fails.")
-    max_starts: int = Field(5, ge=1, description="Starts without a newer checkpoint before the run gives up.")
+    max_starts: int = Field(5, ge=1, le=1000, description="Starts without a newer checkpoint before the run gives up.")
     linger_seconds: int = Field(20, ge=0, le=600, description="A finished pod stays so long for a last scrape.")
     metrics_port: int = Field(9090, ge=1024, le=65535, description="Prometheus metrics of all processes of a pod.")
     deadlines: Deadlines = Deadlines()
@@ -197,7 +220,7 @@ def load_job(source: str, overrides: tuple[str, ...] = (), **derived: Any) -> Tr
     derived: settings that the caller decides, `run` above all; a document must not contain them. Raises ConfigError
     that names each setting that is wrong, what was found and what is allowed.
     """
-    document = read_document(source, JOB_PRESETS, overrides)
+    document = read_document(source, JOB_PRESETS, overrides, "--set-job")
     if decided := sorted(set(document) & set(derived)):
         raise ConfigError(f"{', '.join(decided)}: not for a job document to say, the run decides it; leave it out")
     return validated(TrainingJob, document | derived)

@@ -5,6 +5,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from radiffuse.errors import ConfigError
+from radiffuse.store_settings import HOST_AND_PORT, check_host_and_port
+
 LABEL_LENGTH = 63
 _LABEL = re.compile(r"[a-z](?:[-a-z0-9]*[a-z0-9])?")
 _NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?")
@@ -12,14 +15,17 @@ _SUBDOMAIN = re.compile(rf"{_NAMESPACE.pattern}(?:\.{_NAMESPACE.pattern})*")
 _WORD = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _IMAGE = re.compile(
-    r"(?P<name>(?:[A-Za-z0-9.-]+(?::\d+)?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
-    r"(?::(?P<tag>\w[\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+    r"(?P<name>(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
+    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
 _SECRET_LIKE = re.compile(
-    r"(?:^|_)(?:SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIALS?|(?:API|ACCESS|PRIVATE)_?KEY)(?:_|$)", re.I
+    r"SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|(?:API|ACCESS|PRIVATE)_?KEY"
+    r"|TOKEN[0-9]*(?:_|$)|(?:^|[^Y])PASS[0-9]*(?:_|$)|.PWD[0-9]*(?:_|$)",
+    re.I,
 )
+"""Wherever it stands in a name; TOKENIZERS_PARALLELISM and a BYPASS hold no secret."""
 _SECRET_ENTRY = re.compile(r"[-._a-zA-Z0-9]+")
-_TORCHRUN = re.compile(r"PET_\w*|MASTER_(?:ADDR|PORT)|(?:LOCAL_|GROUP_|ROLE_)?(?:RANK|WORLD_SIZE)")
+_TORCHRUN = re.compile(r"PET_[A-Za-z0-9_]*|MASTER_(?:ADDR|PORT)|(?:LOCAL_|GROUP_|ROLE_)?(?:RANK|WORLD_SIZE)")
 
 
 def _check_dns_label(name: str) -> str:
@@ -103,6 +109,14 @@ def _check_image(image: str) -> str:
     return image
 
 
+def check_name(option: str, name: str, *, of_namespace: bool = False) -> None:
+    """Raise ConfigError that names the option where a name on the command line is none that a document may hold."""
+    try:
+        (_check_namespace if of_namespace else _check_dns_label)(name)
+    except ValueError as error:
+        raise ConfigError(f"{option} {name!r} {error}") from None
+
+
 def has_digest(image: str) -> bool:
     """Whether the image is named by its content."""
     return "@sha256:" in image
@@ -125,6 +139,9 @@ Namespace = Annotated[
 ObjectName = Annotated[str, AfterValidator(_check_object_name), schema_format("object name", _SUBDOMAIN, maxLength=253)]
 SecretEntry = Annotated[
     str, AfterValidator(_check_secret_entry), schema_format("secret entry", _SECRET_ENTRY, maxLength=253)
+]
+HostAndPort = Annotated[
+    str, AfterValidator(check_host_and_port), schema_format("host and port", HOST_AND_PORT, maxLength=253)
 ]
 LabelKey = Annotated[str, AfterValidator(_check_label_key), schema_format("label key", _LABEL_KEY, maxLength=317)]
 LabelValue = Annotated[

@@ -10,9 +10,10 @@ from radiffuse.cluster.names import schema_format
 
 _BINARY = {f"{prefix}i": Decimal(1024) ** power for power, prefix in enumerate("KMGTPE", start=1)}
 _DECIMAL = {prefix: Decimal(1000) ** power for power, prefix in enumerate("kMGTPE", start=1)}
+_MOST_MEMORY = 1024 * _BINARY["Ti"]
 _FACTORS = {"": Decimal(1), "m": Decimal("0.001")} | _DECIMAL | _BINARY
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)([a-zA-Z]*)")
-_ABOVE_ZERO = re.compile(r"(?:0*[1-9]\d*(?:\.\d+)?|0+\.\d*[1-9]\d*)(?:[mkMGTPE]|[KMGTPE]i)?")
+_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)([a-zA-Z]*)")
+_ABOVE_ZERO = re.compile(r"(?:0*[1-9][0-9]*(?:\.[0-9]+)?|0+\.[0-9]*[1-9][0-9]*)(?:[mkMGTPE]|[KMGTPE]i)?")
 """The same as `amount` asks for, in one expression: a schema has nothing else."""
 
 
@@ -54,6 +55,8 @@ def _check_cores(quantity: str) -> str:
 def _check_memory(quantity: str) -> str:
     if amount(quantity) < 1024**2:
         raise ValueError("must be at least 1Mi of memory; a plain number counts bytes, and m thousandths of a byte")
+    if amount(quantity) > _MOST_MEMORY:
+        raise ValueError("must be at most 1024Ti")
     return quantity
 
 

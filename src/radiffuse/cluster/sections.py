@@ -4,9 +4,13 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from radiffuse.cluster.names import DnsLabel, LabelKey, LabelValue, ObjectName, SecretEntry
+from radiffuse.cluster.names import DnsLabel, HostAndPort, LabelKey, LabelValue, ObjectName, SecretEntry
 from radiffuse.config import Settings
 from radiffuse.train_plan import TrainPlan
+
+LONGEST_SECONDS = 30 * 86400
+"""Of any setting; more is a slip of the keyboard, and far more overflows what Kubernetes counts in."""
+MOST_USER_ID = 2**31 - 1
 
 
 class RunFacts(Settings):
@@ -42,9 +46,7 @@ class StoreAccess(Settings):
     secure_entry: SecretEntry = Field(
         "MINIO_SECURE", description="Its entry that says whether to speak TLS, if `secure` is null; it may lack it."
     )
-    endpoint: str | None = Field(
-        None, min_length=1, max_length=253, description="host:port of the store; None: the secret's entry."
-    )
+    endpoint: HostAndPort | None = Field(None, description="host:port of the store; None: the secret's entry.")
     secure: bool | None = Field(None, description="Speak TLS; None: the secret's entry, or true where it has none.")
     ca_secret: ObjectName | None = Field(
         None, description="Existing secret with the PEM certificate of the store's authority; None: the system's."
@@ -78,10 +80,14 @@ class Toleration(Settings):
 class Deadlines(Settings):
     """How long each phase may last; past it the launcher ends the job with the last state seen. Seconds."""
 
-    queued_seconds: int = Field(86400, ge=1, description="In a Kueue queue, until it is admitted.")
-    admitted_seconds: int = Field(120, ge=1, description="Until the operator has made all pods.")
-    scheduled_seconds: int = Field(3600, ge=1, description="Until every pod has a node.")
-    pulled_seconds: int = Field(1800, ge=1, description="From a node to a running container, image included.")
-    started_seconds: int = Field(1200, ge=1, description="From running to the first heartbeat.")
-    heartbeat_seconds: int = Field(1200, ge=60, description="Without an optimizer step or a checkpoint's progress.")
-    cancelled_seconds: int = Field(60, ge=1, description="For the operator to obey a cancellation.")
+    queued_seconds: int = Field(86400, ge=1, le=LONGEST_SECONDS, description="In a Kueue queue, until it is admitted.")
+    admitted_seconds: int = Field(120, ge=1, le=LONGEST_SECONDS, description="Until the operator has made all pods.")
+    scheduled_seconds: int = Field(3600, ge=1, le=LONGEST_SECONDS, description="Until every pod has a node.")
+    pulled_seconds: int = Field(
+        1800, ge=1, le=LONGEST_SECONDS, description="From a node to a running container, image included."
+    )
+    started_seconds: int = Field(1200, ge=1, le=LONGEST_SECONDS, description="From running to the first heartbeat.")
+    heartbeat_seconds: int = Field(
+        1200, ge=60, le=LONGEST_SECONDS, description="Without an optimizer step or a checkpoint's progress."
+    )
+    cancelled_seconds: int = Field(60, ge=1, le=LONGEST_SECONDS, description="For the operator to obey a cancellation.")
