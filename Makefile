@@ -7,7 +7,7 @@ export PATH := $(PATH):$(CURDIR)/.venv-uv/bin
 .DELETE_ON_ERROR:
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-19s %s\n", $$1, $$2}' Makefile
 
 setup: .venv/.ready ## Make .venv from the lock file; at once when it is current
 
