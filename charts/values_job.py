@@ -26,6 +26,10 @@ _TEMPLATE: dict[str, Any] = {
 }
 
 
+_PART = r"(\.|\.?[^./\n][^/\n]*|\.\.[^/\n]+)"
+"""Part of a path that does not lead out of where it begins: anything but `..`."""
+
+
 class JobTemplate(create_model("JobTemplate", __base__=Settings, **_TEMPLATE)):  # type: ignore[misc]
     """A job document, so its keys are written as in one: where and on what a run is trained. docs/jobs.md explains.
 
@@ -46,7 +50,7 @@ class ClaimedData(ChartSettings):
     """A data set in its published layout, on a volume."""
 
     name: ObjectName | None = Field(None, description="Existing PersistentVolumeClaim; it is only read.")
-    path: str = Field(".", pattern=r"^[^/].*$", description="Folder or table in the volume.")
+    path: str = Field(".", pattern=rf"^{_PART}(/+{_PART})*/*$", description="Folder or table in the volume.")
 
 
 class StoredData(ChartSettings):

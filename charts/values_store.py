@@ -1,16 +1,20 @@
 """The single-node store for trying things out."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from charts.values_common import Annotations, ChartSettings, Image, Port, Resources, Scheduling, resources
-from radiffuse.cluster.names import ObjectName, Text
+from radiffuse.cluster.names import SECRET_LIKE, ObjectName, Text
 from radiffuse.cluster.quantities import Memory
 
 SILO = Image(registry="docker.io", repository="pgsty/silo", tag="RELEASE.2026-08-06T00-00-00Z")
 """The maintained fork of MinIO, whose own images are no longer published."""
-ServerVariable = Annotated[str, Field(json_schema_extra={"x-pattern": r"^[A-Za-z_][A-Za-z0-9_]*$"})]
+_VARIABLE: dict[str, Any] = {
+    "x-pattern": r"^[A-Za-z_][A-Za-z0-9_]*$",
+    "not": {"pattern": f"(?i:{SECRET_LIKE.pattern})"},
+}
+ServerVariable = Annotated[str, Field(json_schema_extra=_VARIABLE)]
 
 
 class Persistence(ChartSettings):

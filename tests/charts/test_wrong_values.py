@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.charts.rendering import HelmError, Object, merged, template
+from tests.charts.rendering import HelmError, Object, merged, of_kind, template
 
 pytestmark = pytest.mark.charts
 
@@ -35,6 +35,7 @@ REFUSED_BY_THE_SCHEMA: dict[str, Any] = {
     "store.secure": "false",
     "store.caEntry": "ca crt",
     "devStore.port": 70000,
+    "devStore.env.MINIO_ROOT_PASSWORD": "in the open",
     "devStore.userId": 0,
     "devStore.healthPath": "minio/health/live",
     "devStore.accessKeyVariable": "access-key",
@@ -117,6 +118,20 @@ REFUSED_TOGETHER: dict[str, list[tuple[str, Any]]] = {
     "job.data.claim.name": [("job.enabled", True), ("job.data.source", "claim")],
     "job.data.stored.uri": [("job.enabled", True), ("job.data.source", "stored")],
     "kueue.clusterQueue.quotas": [("kueue.clusterQueue.create", True)],
+    "job.template.grace_period_seconds": [("job.template.grace_period_seconds", 10)],
+    "job.template.metrics_port": [("job.template.metrics_port", 23457)],
+    "job.template.rendezvous_port": [("job.template.backend", "trainjob"), ("job.template.rendezvous_port", 2222)],
+    "job.template.deadlines.started_seconds": [("job.template.deadlines.started_seconds", 600)],
+    "commonLabels": [("commonLabels", {"radiffuse.org/run": "x"})],
+    "commonAnnotations": [("commonAnnotations", {"helm.sh/hook": "test"})],
+    "job.podLabels": [("job.podLabels", {"app.kubernetes.io/name": "x"})],
+    "job.podAnnotations": [("job.podAnnotations", {"radiffuse.org/job-document": "x"})],
+    "job.template.labels": [("job.template.labels", {"sidecar.istio.io/inject": "true"})],
+    "job.template.annotations": [("job.template.annotations", {"radiffuse.org/run": "x"})],
+    "serviceAccount.annotations": [("serviceAccount.annotations", {"helm.sh/hook": "test"})],
+    "job.env": [("job.env", {"POD_NAME": "x"})],
+    "devStore.env": [("devStore.env", {"MINIO_ROOT_USER": "in the open"})],
+    "devStore.secretKeyVariable": [("devStore.secretKeyVariable", "MINIO_ROOT_USER")],
     "kueue.resourceFlavor.nodeLabels": [("kueue.resourceFlavor.create", True), ("kueue.topology.name", "racks")],
 }
 """Path that the refusal names -> values that are each allowed and do not go together."""
@@ -168,6 +183,18 @@ def test_a_value_that_should_not_or_should_be_there_is_refused_by_name(path: str
     message = refusal(nested(path, NAMED_IN_ITS_SECTION[path]))
     section, _, name = path.rpartition(".")
     assert section in places(message) <= sections(section) and f"'{name}'" in message, message
+
+
+@pytest.mark.parametrize("folder", ["..", "../etc", "a/..", "a/../../b", "./../b", "a//../b", "../", ""])
+def test_a_folder_outside_of_the_claim_is_refused(folder: str) -> None:
+    assert "job.data.claim.path" in places(refusal(nested("job.data.claim.path", folder)))
+
+
+@pytest.mark.parametrize("folder", [".", "files", "./files/", "a/.hidden/..b/...", "a b/c..d", "..."])
+def test_a_folder_inside_of_the_claim_is_taken(folder: str) -> None:
+    values = nested("job.data.claim", {"name": "data", "path": folder})
+    (made,) = of_kind(template(merged(values, {"job": {"enabled": True, "data": {"source": "claim"}}})), "Job")
+    assert f"'--source=/data/{folder}'" in str(made)
 
 
 @pytest.mark.parametrize("path", REFUSED_TOGETHER)

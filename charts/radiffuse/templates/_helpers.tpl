@@ -38,8 +38,8 @@
 
 {{/* Takes root and, of pods, component. */}}
 {{- define "radiffuse.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "radiffuse.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ include "radiffuse.name" .root | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- with .component }}
 app.kubernetes.io/component: {{ . }}
 {{- end }}
@@ -47,9 +47,9 @@ app.kubernetes.io/component: {{ . }}
 
 {{/* Takes root, namespace where it is not the release's, name, component of pods, labels and annotations. */}}
 {{- define "radiffuse.metadata" -}}
-name: {{ .name }}
+name: {{ .name | quote }}
 {{- if not .clusterWide }}
-namespace: {{ .namespace | default .root.Release.Namespace }}
+namespace: {{ .namespace | default .root.Release.Namespace | quote }}
 {{- end }}
 labels:
   helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
@@ -57,24 +57,12 @@ labels:
   app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
   app.kubernetes.io/managed-by: {{ .root.Release.Service }}
   app.kubernetes.io/part-of: radiffuse
-  {{- with include "radiffuse.moreLabels" (merge (dict) (.labels | default dict) .root.Values.commonLabels) }}
-  {{- . | nindent 2 }}
+  {{- with merge (dict) (.labels | default dict) .root.Values.commonLabels }}
+  {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- end -}}
-
-{{/* Labels that users give. */}}
-{{- define "radiffuse.moreLabels" -}}
-{{- range $key, $_ := . -}}
-{{- if or (hasPrefix "app.kubernetes.io/" $key) (hasPrefix "helm.sh/" $key) -}}
-{{- fail (printf "\n\nlabels: %s is set by the chart itself; leave it out of commonLabels and of other labels in the values" $key) -}}
-{{- end -}}
-{{- end -}}
-{{- with . }}
-{{- toYaml . }}
 {{- end }}
 {{- end -}}
 
@@ -95,7 +83,7 @@ app.kubernetes.io/managed-by: radiffuse
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- end -}}
@@ -130,10 +118,10 @@ topologySpreadConstraints:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .runtimeClassName }}
-runtimeClassName: {{ . }}
+runtimeClassName: {{ . | quote }}
 {{- end }}
 {{- end -}}
 

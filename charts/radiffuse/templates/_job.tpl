@@ -23,11 +23,11 @@
 
 {{- define "radiffuse.storeDocument" -}}
 {{- $store := .Values.store -}}
-secret: {{ $store.secret }}
-access_key_entry: {{ $store.accessKeyEntry }}
-secret_key_entry: {{ $store.secretKeyEntry }}
-endpoint_entry: {{ $store.endpointEntry }}
-secure_entry: {{ $store.secureEntry }}
+secret: {{ $store.secret | quote }}
+access_key_entry: {{ $store.accessKeyEntry | quote }}
+secret_key_entry: {{ $store.secretKeyEntry | quote }}
+endpoint_entry: {{ $store.endpointEntry | quote }}
+secure_entry: {{ $store.secureEntry | quote }}
 {{- with include "radiffuse.storeEndpoint" . }}
 endpoint: {{ . | quote }}
 {{- end }}
@@ -35,9 +35,9 @@ endpoint: {{ . | quote }}
 secure: {{ . }}
 {{- end }}
 {{- with $store.caSecret }}
-ca_secret: {{ . }}
+ca_secret: {{ . | quote }}
 {{- end }}
-ca_entry: {{ $store.caEntry }}
+ca_entry: {{ $store.caEntry | quote }}
 {{- end -}}
 
 {{/* What each container of the launcher's pod is told, as a map of lists. */}}
@@ -56,7 +56,7 @@ simulate:
 dataset:
   {{- if eq $data.source "stored" }}
   - find
-  - {{ $data.stored.uri }}
+  - {{ $data.stored.uri | quote }}
   - --kind=dataset
   {{- else }}
   - ingest
@@ -93,32 +93,29 @@ launcher:
 {{/* One container of the launcher's pod. Takes root, name, image, resources, and hasToken and hasData. */}}
 {{- define "radiffuse.step" -}}
 name: {{ .name }}
-image: {{ include "radiffuse.image" (dict "root" .root "image" .image) }}
+image: {{ include "radiffuse.image" (dict "root" .root "image" .image) | quote }}
 imagePullPolicy: {{ .image.pullPolicy }}
 args:
   {{- get (include "radiffuse.commands" .root | fromYaml) .name | toYaml | nindent 2 }}
 env:
   {{- include "radiffuse.storeEnv" (dict "root" .root) | nindent 2 }}
-  - name: HOME
-    value: /tmp
-  - name: RADIFFUSE_CACHE
-    value: /tmp/radiffuse
-  - name: RADIFFUSE_PROGRESS
-    value: lines
+  {{- if not (hasKey .root.Values.job.env "OMP_NUM_THREADS") }}
   - name: OMP_NUM_THREADS
     valueFrom: {resourceFieldRef: {resource: limits.cpu}}
+  {{- end }}
   {{- if .hasToken }}
   - name: POD_NAME
     valueFrom: {fieldRef: {fieldPath: metadata.name}}
   {{- end }}
-  {{- range $name, $value := .root.Values.job.env }}
-  - name: {{ $name }}
+  {{- $own := dict "HOME" "/tmp" "RADIFFUSE_CACHE" "/tmp/radiffuse" "RADIFFUSE_PROGRESS" "lines" }}
+  {{- range $name, $value := merge (dict) .root.Values.job.env $own }}
+  - name: {{ $name | quote }}
     value: {{ $value | quote }}
   {{- end }}
 {{- with .root.Values.job.envSecrets }}
 envFrom:
   {{- range . }}
-  - secretRef: {name: {{ . }}}
+  - secretRef: {name: {{ . | quote }}}
   {{- end }}
 {{- end }}
 resources:

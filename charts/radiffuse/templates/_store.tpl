@@ -24,17 +24,17 @@ false
   {{- with include "radiffuse.storeEndpoint" .root }}
   value: {{ . | quote }}
   {{- else }}
-  valueFrom: {secretKeyRef: {name: {{ $store.secret }}, key: {{ $store.endpointEntry }}, optional: {{ $optional }}}}
+  valueFrom: {secretKeyRef: {name: {{ $store.secret | quote }}, key: {{ $store.endpointEntry | quote }}, optional: {{ $optional }}}}
   {{- end }}
 - name: MINIO_ACCESS_KEY
-  valueFrom: {secretKeyRef: {name: {{ $store.secret }}, key: {{ $store.accessKeyEntry }}, optional: {{ $optional }}}}
+  valueFrom: {secretKeyRef: {name: {{ $store.secret | quote }}, key: {{ $store.accessKeyEntry | quote }}, optional: {{ $optional }}}}
 - name: MINIO_SECRET_KEY
-  valueFrom: {secretKeyRef: {name: {{ $store.secret }}, key: {{ $store.secretKeyEntry }}, optional: {{ $optional }}}}
+  valueFrom: {secretKeyRef: {name: {{ $store.secret | quote }}, key: {{ $store.secretKeyEntry | quote }}, optional: {{ $optional }}}}
 - name: MINIO_SECURE
   {{- with include "radiffuse.storeSecure" .root }}
   value: {{ . | quote }}
   {{- else }}
-  valueFrom: {secretKeyRef: {name: {{ $store.secret }}, key: {{ $store.secureEntry }}, optional: true}}
+  valueFrom: {secretKeyRef: {name: {{ $store.secret | quote }}, key: {{ $store.secureEntry | quote }}, optional: true}}
   {{- end }}
 {{- if $store.caSecret }}
 - name: MINIO_CA_CERT
@@ -57,9 +57,9 @@ false
 {{- with .root.Values.store.caSecret }}
 - name: store-ca
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
     optional: {{ $optional }}
     items:
-      - {key: {{ $entry }}, path: ca.crt}
+      - {key: {{ $entry | quote }}, path: ca.crt}
 {{- end }}
 {{- end -}}

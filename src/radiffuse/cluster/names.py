@@ -18,7 +18,7 @@ _IMAGE = re.compile(
     r"(?P<name>(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
-_SECRET_LIKE = re.compile(
+SECRET_LIKE = re.compile(
     r"SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|(?:API|ACCESS|PRIVATE)_?KEY"
     r"|TOKEN[0-9]*(?:_|$)|(?:^|[^Y])PASS[0-9]*(?:_|$)|.PWD[0-9]*(?:_|$)",
     re.I,
@@ -88,7 +88,7 @@ def _check_variable(name: str) -> str:
         raise ValueError("belongs to torchrun and is set by the operator from nodes and processes_per_node")
     if name.startswith("MINIO_"):
         raise ValueError("comes from an existing secret, never from a job document; name the secret in store.secret")
-    if _SECRET_LIKE.search(name) is not None:
+    if SECRET_LIKE.search(name) is not None:
         raise ValueError("looks like a secret, and whoever may read the job could read it; env holds no secrets")
     return name
 
@@ -130,7 +130,7 @@ def schema_format(name: str, pattern: re.Pattern[str] | None = None, **more: Any
 
 
 _LABEL_KEY = re.compile(rf"(?:{_SUBDOMAIN.pattern}/)?{_WORD.pattern}")
-_NOT_OURS = re.compile(rf"^(?:{_TORCHRUN.pattern})$|^MINIO_|(?i:{_SECRET_LIKE.pattern})")
+_NOT_OURS = re.compile(rf"^(?:{_TORCHRUN.pattern})$|^MINIO_|(?i:{SECRET_LIKE.pattern})")
 
 DnsLabel = Annotated[str, AfterValidator(_check_dns_label), schema_format("DNS label", _LABEL, maxLength=LABEL_LENGTH)]
 Namespace = Annotated[
