@@ -63,7 +63,7 @@ def test_a_date_that_is_none_is_the_servers_fault() -> None:
     assert found.fix == "make MINIO_ENDPOINT the address of a store's S3 API"
 
 
-def test_without_an_output_the_exit_code_still_tells(tmp_path: Path) -> None:
+def test_a_closed_output_is_a_failure_without_a_traceback(tmp_path: Path) -> None:
     command = f"'{sys.executable}' -m radiffuse.cli doctor --kubeconfig '{tmp_path}/absent' >&-"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)

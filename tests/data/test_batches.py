@@ -38,7 +38,7 @@ def test_a_share_smaller_than_the_largest_micro_batch_is_one_micro_step() -> Non
 
 
 def test_a_batch_that_does_not_divide_is_refused_with_sizes_that_do(inputs: Inputs) -> None:
-    with pytest.raises(ConfigError, match="total_batch_size 10 does not divide over 4 processes; nearest total_batch_size that does: 8"):
+    with pytest.raises(ConfigError, match="10 does not divide over 4 processes; nearest total_batch_size that does: 8"):
         plan_run(inputs, total_batch_size=10, nproc_per_node=4)
     with pytest.raises(ConfigError, match=r"train_batch_size 4; sizes that do: \[1, 2, 3\]"):
         plan_run(inputs, total_batch_size=12, train_batch_size=4, nproc_per_node=2)
