@@ -208,14 +208,16 @@ def documents_in(presets: Traversable) -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in presets.iterdir() if entry.name.endswith(".yaml"))
 
 
-def read_document(source: str, presets: Traversable, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+def read_document(
+    source: str, presets: Traversable, overrides: tuple[str, ...] = (), option: str = "--set"
+) -> dict[str, Any]:
     """A document by its name in `presets`, its path, or as JSON, with `section.field=value` over it; not yet checked.
 
-    Raises ConfigError when there is none, or when it is no mapping.
+    `option` is what gave the overrides. Raises ConfigError when there is none, or when it is no mapping.
     """
     document = _parse(*_find(source, presets))
     for override in overrides:
-        _apply_override(document, override)
+        _apply_override(document, override, option)
     return document
 
 
@@ -270,16 +272,16 @@ def _parse(text: str, where: str) -> dict[str, Any]:
     return document
 
 
-def _apply_override(document: dict[str, Any], override: str) -> None:
+def _apply_override(document: dict[str, Any], override: str, option: str) -> None:
     path, separator, value = override.partition("=")
     if not separator:
-        raise ConfigError(f"--set takes section.field=value, not {override!r}")
+        raise ConfigError(f"{option} takes section.field=value, not {override!r}")
     *sections, field = path.strip().split(".")
     for section in sections:
         document = document.setdefault(section, {})
         if not isinstance(document, dict):
-            raise ConfigError(f"--set {path}: {section} is a value, not a section")
-    document[field] = _parse_number(_load_yaml(value, f"--set {path.strip()}"))
+            raise ConfigError(f"{option} {path}: {section} is a value, not a section")
+    document[field] = _parse_number(_load_yaml(value, f"{option} {path.strip()}"))
 
 
 def _parse_number(value: Any) -> Any:
