@@ -1,7 +1,8 @@
 """manifests/: what the chart makes, as plain YAML for kustomize; `python -m charts.manifests` writes it.
 
 base/ is the chart with its defaults, but for the compiled pipelines: whoever has this folder has pipelines/ too. Each
-overlay turns that into what the chart makes of its CI values of the same name. Helm is fetched when it is missing; with --check a missing one is only reported, since `make chart-test` checks.
+overlay turns that into what the chart makes of its CI values of the same name. Helm is fetched when it is missing;
+with --check a missing one is only reported, since `make chart-test` checks.
 """
 
 import argparse
