@@ -90,7 +90,7 @@ def wait_for_end(
     with LogFollower(
         watcher.client, watcher.namespace, watcher.kind.container, write_log, drain_seconds=DRAIN_SECONDS
     ) as log:
-        watcher.wait_until_known()
+        watcher.wait_until_known(check)
         while True:
             check()
             watcher.check()

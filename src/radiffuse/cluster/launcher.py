@@ -67,8 +67,8 @@ def _run(
     kind, namespace = kind_of(manifest), str(job.namespace)
     owner = find_owner(client, namespace)
     with Canceller(connect, kind, namespace, job.name, should_delete=is_queued(manifest)) as canceller:
-        submitted = submit(client, store, plan, job, owner, canceller.arm)
-        canceller.check()
+        with canceller.sending():
+            submitted = submit(client, store, plan, job, owner, canceller.arm)
         logger.info("job=%s %s namespace=%s kind=%s", job.name, submitted.how, namespace, kind.name)
         return see_through(client, store, plan, job, submitted, timeline, canceller.check)
 

@@ -78,7 +78,7 @@ def submit(
     manifests = [owner.claim(manifest) for manifest in job.to_manifests()]
     kind, namespace = kind_of(manifests[-1]), str(job.namespace)
     deadline = time.monotonic() + job.deadlines.admitted_seconds
-    how = "created"
+    how, said = "created", ""
     while True:
         try:
             existing = _find(client, kind, namespace, job.name)
@@ -96,7 +96,8 @@ def submit(
             # Another attempt was faster, or the server or one of its webhooks is restarting.
             if time.monotonic() > deadline:
                 raise _webhook_named(error, kind) from error
-            logger.warning("job=%s trying again: %s", job.name, error)
+            if str(error) != said:
+                logger.warning("job=%s trying again: %s", job.name, said := str(error))
             time.sleep(POLL_SECONDS)
 
 

@@ -5,7 +5,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Self
 
 from radiffuse.cluster.api_errors import ForbiddenError, NotFoundError, UnavailableError
@@ -123,10 +123,11 @@ class JobWatcher:
         self._wake.wait(seconds)
         self._wake.clear()
 
-    def wait_until_known(self) -> None:
-        """Until job and pods are listed; raises why they cannot be."""
+    def wait_until_known(self, check: Callable[[], None] = lambda: None) -> None:
+        """Until job and pods are listed; raises why they cannot be, and what `check` raises every second."""
         deadline = time.monotonic() + FIRST_ANSWER_SECONDS
         while not (self.jobs.is_synced and self.pods.is_synced):
+            check()
             self.check()
             if time.monotonic() > deadline:
                 raise UnavailableError(
