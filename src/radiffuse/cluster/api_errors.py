@@ -11,6 +11,14 @@ from urllib3.exceptions import HTTPError, MaxRetryError, ReadTimeoutError, SSLEr
 from radiffuse.errors import ClusterError, ConfigError
 
 BUSY = (408, 429, 500, 502, 503, 504)
+NO_TLS = (
+    "WRONG_VERSION_NUMBER",
+    "WRONG VERSION NUMBER",
+    "HTTP_REQUEST",
+    "RECORD_LAYER_FAILURE",
+    "RECORD LAYER FAILURE",
+)
+"""OpenSSL's words, from version to version, for an answer that is no TLS at all."""
 
 
 class UnavailableError(ClusterError):
@@ -35,6 +43,16 @@ class ConflictError(ClusterError):
 
 class ExpiredError(ClusterError):
     """The resource version is too old to watch from (410): list again."""
+
+
+class NoApiError(ClusterError):
+    """Something answers there that is no Kubernetes API, such as a web page. Never worth a retry."""
+
+    def __init__(self, server: str, what: str, found: str) -> None:
+        super().__init__(
+            f"{server} answers, but is no Kubernetes API: asked to {what}, it sent {found}; check the server's address "
+            "in the kubeconfig"
+        )
 
 
 class RefusedError(ClusterError, ConfigError):
@@ -68,7 +86,9 @@ def _forbidden(said: str, words: str, what: str) -> ClusterError:
         return RefusedError(f"{said}; nothing was changed")
     if "exceeded quota" in words:
         return ClusterError(f"{said}; ask for more quota in this namespace, or for a smaller job")
-    return ForbiddenError(f'{said}; docs/permissions.md lists the rights a launcher needs, "kubectl auth can-i" checks one')
+    return ForbiddenError(
+        f'{said}; docs/permissions.md lists the rights a launcher needs, "kubectl auth can-i" checks one'
+    )
 
 
 def unreachable(error: Exception, what: str, server: str) -> ClusterError:
@@ -76,6 +96,11 @@ def unreachable(error: Exception, what: str, server: str) -> ClusterError:
     reason = error.reason if isinstance(error, MaxRetryError) and error.reason is not None else error
     if isinstance(reason, ReadTimeoutError):
         return UnavailableError(f"{server} did not answer in time when asked to {what}")
+    if any(words in str(reason).upper() for words in NO_TLS):
+        return ClusterError(
+            f"{server} does not speak TLS ({_last_words(reason)}); check the address in the kubeconfig: the port may "
+            "be another service's, or a proxy's that wants http://"
+        )
     if isinstance(reason, SSLError) or "certificate" in str(reason).lower():
         return ClusterError(
             f"no trusted TLS connection to {server} ({_last_words(reason)}); the kubeconfig's certificate authority "

@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, Self
@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.response import HTTPResponse
 from yaml import YAMLError
 
-from radiffuse.cluster.api_errors import NotFoundError, refusal, unreachable
+from radiffuse.cluster.api_errors import NoApiError, NotFoundError, refusal, unreachable
 from radiffuse.cluster.kinds import ACCESS_REVIEWS, Object, Resource
 from radiffuse.cluster.stream import Change, Stream
 from radiffuse.errors import ClusterError
@@ -76,7 +76,7 @@ class ClusterClient:
 
     def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
         """One object; NotFoundError when there is none."""
-        return self._json(Request("GET", resource.path(namespace, name), f"get {resource} {_place(namespace, name)}"))
+        return self._object(Request("GET", resource.path(namespace, name), f"get {resource} {_place(namespace, name)}"))
 
     def find(self, resource: Resource, namespace: str | None, name: str) -> Object | None:
         """One object, or None when there is none."""
@@ -96,7 +96,7 @@ class ClusterClient:
         query = {"limit": str(LIST_PAGE), "labelSelector": labels, "fieldSelector": fields}
         what = f"list {resource}" + ("" if namespace is None else f" in {namespace}")
         while True:
-            answer = self._json(Request("GET", resource.path(namespace), what, query))
+            answer = self._json(Request("GET", resource.path(namespace), what, query), "items")
             items += answer.get("items") or []
             metadata = answer.get("metadata") or {}
             if not metadata.get("continue"):
@@ -118,7 +118,7 @@ class ClusterClient:
         name = (body.get("metadata") or {}).get("name", "")
         query = {"dryRun": "All"} if is_dry_run else {}
         what = f"{'dry-run ' if is_dry_run else ''}create {resource} {_place(namespace, name)}"
-        return self._json(Request("POST", resource.path(namespace), what, query, body))
+        return self._json(Request("POST", resource.path(namespace), what, query, body), "metadata")
 
     def patch(
         self, resource: Resource, namespace: str, name: str, changes: Object, seconds: float = READ_SECONDS
@@ -126,7 +126,7 @@ class ClusterClient:
         """Merge changes into an object (RFC 7386: a null removes), waiting at most that long for the answer."""
         what = f"patch {resource} {_place(namespace, name)}"
         content = "application/merge-patch+json"
-        return self._json(Request("PATCH", resource.path(namespace, name), what, {}, changes, content, seconds))
+        return self._object(Request("PATCH", resource.path(namespace, name), what, {}, changes, content, seconds))
 
     def delete(
         self,
@@ -154,7 +154,8 @@ class ClusterClient:
         """Whether these credentials may do that, by the server's own judgement."""
         asked = {"verb": verb, "group": resource.group, "resource": resource.plural, "subresource": subresource}
         asked |= {"name": name} | ({"namespace": namespace} if namespace is not None else {})
-        review = self.create(ACCESS_REVIEWS, None, {"spec": {"resourceAttributes": asked}})
+        body = {"spec": {"resourceAttributes": asked}}
+        review = self._json(Request("POST", ACCESS_REVIEWS.path(None), f"create {ACCESS_REVIEWS}", {}, body), "status")
         return bool(review["status"].get("allowed"))
 
     def version(self) -> str:
@@ -164,7 +165,7 @@ class ClusterClient:
     def versions(self, group: str) -> list[str]:
         """Those in which the server knows an API group; none when nobody has installed it. Every account may ask."""
         try:
-            answer = self._json(Request("GET", f"/apis/{group}", f"list the versions of {group}"))
+            answer = self._json(Request("GET", f"/apis/{group}", f"list the versions of {group}"), "versions")
         except NotFoundError:
             return []
         return [str(each["version"]) for each in answer["versions"]]
@@ -173,7 +174,9 @@ class ClusterClient:
         """Whether the server has that kind of object, in that version; every account may ask."""
         root = f"/apis/{resource.group}" if resource.group else "/api"
         try:
-            answer = self._json(Request("GET", f"{root}/{resource.version}", f"list the kinds of {resource.group}"))
+            answer = self._json(
+                Request("GET", f"{root}/{resource.version}", f"list the kinds of {resource.group}"), "resources"
+            )
         except NotFoundError:
             return False
         return any(each["name"] == resource.plural for each in answer["resources"])
@@ -184,20 +187,33 @@ class ClusterClient:
 
     def _change(self, line: str, what: str) -> Change:
         event = json.loads(line)
+        if not isinstance(event, dict) or not isinstance(event.get("object"), dict) or "type" not in event:
+            raise NoApiError(self.server, what, "a line that tells of no change")
         if event["type"] == "ERROR":
             status = event["object"]
             raise refusal(int(status.get("code", 500)), json.dumps(status), what, self.server)
         return Change(event["type"], event["object"])
 
-    def _json(self, asked: Request) -> Object:
+    def _object(self, asked: Request) -> Object:
+        answer = self._json(asked, "metadata")
+        if not isinstance(answer["metadata"], dict) or "name" not in answer["metadata"]:
+            raise NoApiError(self.server, asked.what, "an object without a name")
+        return answer
+
+    def _json(self, asked: Request, *needed: str) -> Object:
+        """The answer, a JSON object that has what is needed."""
         with contextlib.closing(self._send(asked)) as response:
             try:
                 answer = json.loads(response.data)
-            except (HTTPError, ValueError) as error:
+            except HTTPError as error:
                 raise unreachable(error, asked.what, self.server) from error
+            except ValueError as error:
+                found = response.headers.get("Content-Type", "what is no JSON")
+                raise NoApiError(self.server, asked.what, found) from error
         if not isinstance(answer, dict):
-            found = type(answer).__name__
-            raise ClusterError(f"{self.server} answered with {found} when asked to {asked.what}: not an API")
+            raise NoApiError(self.server, asked.what, f"JSON of another kind ({type(answer).__name__})")
+        if missing := [key for key in needed if key not in answer]:
+            raise NoApiError(self.server, asked.what, f"JSON without {', '.join(missing)}")
         return answer
 
     def _send(self, asked: Request) -> HTTPResponse:
@@ -220,6 +236,11 @@ class ClusterClient:
             raise refusal(error.status, error.body, asked.what, self.server) from error
         except HTTPError as error:
             raise unreachable(error, asked.what, self.server) from error
+        except ValueError:  # its words hold the token
+            raise ClusterError(
+                f"the credentials for {self.server} hold a line break or a character that no HTTP header can carry; "
+                "correct the token in the kubeconfig"
+            ) from None
         return response
 
 
@@ -235,9 +256,10 @@ def _configure(configuration: client.Configuration, kubeconfig: Path | None, con
     files = _kubeconfig_files(kubeconfig)
     joined = os.pathsep.join(map(str, files))
     try:
-        config.load_kube_config(joined, context, configuration, persist_config=False)
+        with _complaints_raised():
+            config.load_kube_config(joined, context, configuration, persist_config=False)
         contexts, active = config.list_kube_config_contexts(joined)
-    except (ConfigException, YAMLError, OSError, KeyError, TypeError, AttributeError) as error:
+    except (ConfigException, YAMLError, OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ClusterError(
             f"the kubeconfig {joined} cannot be used: {' '.join(str(error).split())}; "
             '"kubectl config view" shows what is in it'
@@ -246,13 +268,33 @@ def _configure(configuration: client.Configuration, kubeconfig: Path | None, con
     return str((chosen.get("context") or {}).get("namespace") or "default")
 
 
+@contextlib.contextmanager
+def _complaints_raised() -> Iterator[None]:
+    """Raise what the library would only log, a credential plugin's failure above all, and go on without credentials."""
+    said: list[str] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        is_complaint = record.module == "kube_config" and record.levelno >= logging.ERROR
+        if is_complaint:
+            said.append(record.getMessage())
+        return not is_complaint
+
+    logging.getLogger().addFilter(keep)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeFilter(keep)
+    if said:
+        raise ConfigException(f"its plugin for credentials failed: {'; '.join(said)}")
+
+
 def _kubeconfig_files(kubeconfig: Path | None) -> list[Path]:
     """Those that exist of the ones asked for; raises ClusterError when there are none."""
     named = str(kubeconfig) if kubeconfig is not None else os.environ.get("KUBECONFIG", "")
     candidates = [Path(part).expanduser() for part in (named or "~/.kube/config").split(os.pathsep) if part]
     files = [path for path in candidates if path.is_file()]
     if not files:
-        looked = ", ".join(map(str, candidates))
+        looked = ", ".join(map(str, candidates)) or repr(named)
         raise ClusterError(
             f"no kubeconfig at {looked}, and this is not a pod with an account of its own; name one with --kubeconfig "
             "or KUBECONFIG"
