@@ -215,3 +215,10 @@ def test_the_document_with_a_secret_in_it_is_not_repeated_in_the_error() -> None
 def test_all_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(ConfigError, match=r"3 nodes x 32 .*; image \S+ is named by tag alone.*; topology is Kueue's"):
         make_job("nodes=3", "require_digest=true", "topology.level=a/rack")
+
+
+def test_an_override_that_cannot_be_read_is_said_of_the_option_that_gave_it() -> None:
+    with pytest.raises(ConfigError, match=r"^--set-job takes section\.field=value, not 'nodes'"):
+        make_job("nodes")
+    with pytest.raises(ConfigError, match=r"^--set-job env\.A is not valid YAML"):
+        make_job("env.A=[")
