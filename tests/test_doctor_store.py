@@ -17,23 +17,21 @@ from radiffuse.doctor.store_probe import StoreProbe
 from radiffuse.doctor.surroundings import Surroundings, examined_job
 from radiffuse.store_settings import StoreSettings
 
-PAGE = b"<html/>"
-
 
 @contextlib.contextmanager
-def answering(**headers: str) -> Iterator[Surroundings]:
+def answering(page: bytes = b"<html/>", **headers: str) -> Iterator[Surroundings]:
     """A job whose store is a web server that has everything that it is asked for."""
 
     class Answers(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
             self.send_response_only(200)
-            for name, value in {"Date": formatdate(usegmt=True), "Content-Length": str(len(PAGE)), **headers}.items():
+            for name, value in {"Date": formatdate(usegmt=True), "Content-Length": str(len(page)), **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
 
         def do_GET(self) -> None:
             self.do_HEAD()
-            self.wfile.write(PAGE)
+            self.wfile.write(page)
 
     with HTTPServer(("127.0.0.1", 0), Answers) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -54,6 +52,13 @@ def test_a_server_that_has_everything_is_no_store() -> None:
     assert found["store"].verdict is Verdict.ok
     assert re.search(r"has s3://datasets/\S+, which nobody wrote, so it is no store$", found["buckets"].text)
     assert found["buckets"].fix == "make MINIO_ENDPOINT the address of a store's S3 API"
+
+
+def test_an_answer_that_is_no_text_is_no_stores() -> None:
+    with answering(page=b"\xff") as surroundings:
+        found = looked_at(surroundings, buckets=buckets)["buckets"]
+    assert found.text.endswith(" does not answer as an S3 store does")
+    assert found.fix == "check MINIO_ENDPOINT and MINIO_SECURE"
 
 
 def test_a_date_that_is_none_is_the_servers_fault() -> None:

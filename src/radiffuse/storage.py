@@ -264,7 +264,7 @@ class Store:
             raise refusal(error.response.status, error.code, uri, self.settings.endpoint) from error
         except HTTPError as error:
             raise unreachable(error, self.settings.endpoint) from error
-        except (MinioException, ParseError) as error:
+        except (MinioException, ParseError, UnicodeDecodeError) as error:
             raise StorageError(
                 f"{self.settings.endpoint} does not answer as an S3 store does; check MINIO_ENDPOINT and MINIO_SECURE"
             ) from error
