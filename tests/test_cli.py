@@ -284,3 +284,10 @@ def test_output_that_does_not_fit_is_one_error() -> None:
         1,
         "error: cannot write: no space is left; free some, or write elsewhere\n",
     )
+
+
+@pytest.mark.parametrize("words", ["config demo", "job render --data x --model y -c demo", "--version"])
+def test_a_closed_output_is_one_error(words: str) -> None:
+    command = f"'{sys.executable}' -m radiffuse.cli {words} >&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: stdout is closed, "), done.stderr

@@ -27,7 +27,7 @@ from radiffuse.cli_options import (
     overrides,
     writable,
 )
-from radiffuse.cli_results import finish_part, finish_step, required_out, stored_output
+from radiffuse.cli_results import finish_part, finish_step, require_output, required_out, stored_output
 from radiffuse.cli_store import app as store_app
 from radiffuse.errors import ConfigError, RadiffuseError
 from radiffuse.sigterm import exit_on_sigterm
@@ -364,6 +364,7 @@ def main() -> None:
     """Entry point: exit 0 done, 1 failed, 2 misused; one line per known error, a traceback only for our own faults."""
     try:
         with exit_on_sigterm():
+            require_output()
             app()
     except BrokenPipeError:
         _discard_output()

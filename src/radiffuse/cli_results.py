@@ -1,15 +1,22 @@
 """How a step ends on the command line: its manifest is written, KFP is told, the result is printed."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from radiffuse.errors import ConfigError, DataError
+from radiffuse.errors import ConfigError, DataError, RadiffuseError
 
 if TYPE_CHECKING:
     from radiffuse.manifest import Manifest
     from radiffuse.parts import Part
+
+
+def require_output() -> None:
+    """Raise RadiffuseError where the caller closed stdout: results would vanish, and a file would take its number."""
+    if sys.stdout is None:
+        raise RadiffuseError("stdout is closed, so there is nowhere to print to; redirect it to a file or to /dev/null")
 
 
 def finish_step(manifest: "Manifest", out: Path, executor_input: str | None, as_json: bool) -> None:
