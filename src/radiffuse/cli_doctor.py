@@ -35,7 +35,7 @@ def doctor(
     from radiffuse.doctor.report import lines, sum_line
     from radiffuse.doctor.surroundings import Surroundings, examined_job
 
-    width, has_colour = max(len(check.name) for check in CHECKS), sys.stdout is not None and sys.stdout.isatty()
+    width, has_colour = max(len(check.name) for check in CHECKS), sys.stdout.isatty()
     results, examined = [], examined_job(job, overrides(set_job))
     with Surroundings(examined, namespace, kubeconfig, kfp_endpoint, create_buckets) as surroundings:
         for result in examine(surroundings, CHECKS, overrides(skip)):
