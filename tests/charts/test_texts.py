@@ -36,7 +36,7 @@ COLLIDING: Object = {
     "devStore": {"env": {"HOME": "/data"}},
     "job": {
         "podLabels": {"sidecar.istio.io/inject": "true"},
-        "env": {"HOME": "/work", "OMP_NUM_THREADS": "3", "RADIFFUSE_PROGRESS": "none", "RADIFFUSE_CACHE": "/work"},
+        "env": {"HOME": "/steps", "OMP_NUM_THREADS": "3", "RADIFFUSE_PROGRESS": "none", "RADIFFUSE_CACHE": "/steps"},
     },
 }
 """A label and variables that the chart has values of its own for."""

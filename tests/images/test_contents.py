@@ -65,8 +65,8 @@ def test_the_bill_of_materials_names_each_package_by_its_address(tmp_path: Path)
 
 
 def test_a_key_is_found_also_when_a_later_layer_removes_it(tmp_path: Path) -> None:
-    layout = write_image(tmp_path / "image", [{"root/key.pem": PRIVATE_KEY}, {"root/.wh.key.pem": ""}])
-    assert secrets_of(layout) == ["layer 0, /root/key.pem: Private Key"]
+    layout = write_image(tmp_path / "image", [{"opt/key.pem": PRIVATE_KEY}, {"opt/.wh.key.pem": ""}])
+    assert secrets_of(layout) == ["layer 0, /opt/key.pem: Private Key"]
 
 
 def test_the_settings_are_searched_and_the_secret_is_not_repeated(tmp_path: Path) -> None:

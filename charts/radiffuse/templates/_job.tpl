@@ -47,7 +47,7 @@ ca_entry: {{ $store.caEntry | quote }}
 buckets: [store, init, --wait-seconds=300]
 simulate:
   - simulate
-  - --out=/work/cohort
+  - --out=/steps/cohort
   - --layout={{ $data.layout }}
   - --patients={{ int64 $data.simulated.patients }}
   - --size-px={{ int64 $data.simulated.sizePx }}
@@ -61,25 +61,25 @@ dataset:
   {{- else }}
   - ingest
   - {{ $data.layout }}
-  - {{ eq $data.source "simulated" | ternary "--source=/work/cohort" (printf "--source=/data/%s" $data.claim.path) | quote }}
+  - {{ eq $data.source "simulated" | ternary "--source=/steps/cohort" (printf "--source=/data/%s" $data.claim.path) | quote }}
   {{- include "radiffuse.configArguments" . | nindent 2 }}
   {{- end }}
-  - --out=/work/dataset.json
-model: [stage, {{ $job.model | quote }}, --out=/work/model.json]
+  - --out=/steps/dataset.json
+model: [stage, {{ $job.model | quote }}, --out=/steps/model.json]
 encode:
   - encode
-  - --dataset=/work/dataset.json
-  - --model=/work/model.json
+  - --dataset=/steps/dataset.json
+  - --model=/steps/model.json
   {{- include "radiffuse.configArguments" . | nindent 2 }}
-  - --out=/work/latents.json
+  - --out=/steps/latents.json
 launcher:
   - train
   - --job=/etc/radiffuse/job.yaml
-  - --data=/work/{{ ternary "latents" "dataset" $job.encode }}.json
-  - --model=/work/model.json
+  - --data=/steps/{{ ternary "latents" "dataset" $job.encode }}.json
+  - --model=/steps/model.json
   {{- include "radiffuse.configArguments" . | nindent 2 }}
-  - --out=/work/adapted.json
-  - --summary=/work/summary.md
+  - --out=/steps/adapted.json
+  - --summary=/steps/summary.md
 {{- end -}}
 
 {{- define "radiffuse.configArguments" -}}
@@ -124,7 +124,7 @@ securityContext:
   {{- include "radiffuse.containerSecurity" . | nindent 2 }}
 terminationMessagePolicy: FallbackToLogsOnError
 volumeMounts:
-  - {name: work, mountPath: /work}
+  - {name: steps, mountPath: /steps}
   - {name: tmp, mountPath: /tmp}
   - {name: job, mountPath: /etc/radiffuse/job.yaml, subPath: job.yaml, readOnly: true}
   {{- if .root.Values.job.config.document }}
