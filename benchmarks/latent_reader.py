@@ -23,7 +23,7 @@ import numpy as np
 
 from radiffuse.data.latents import IMAGES_PER_SHARD, LatentDataset, open_latents, write_shard
 from radiffuse.data.order import sample_indices
-from radiffuse.launch import rank_environment
+from radiffuse.processes import rank_environment
 
 SHAPE = (4, 64, 64)
 SEED = 0

@@ -23,17 +23,20 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from prometheus_client import CollectorRegistry
 
 from radiffuse.checkpoint import Checkpoints
 from radiffuse.config import TrainSettings
 from radiffuse.data.batches import Batch, LatentsBatch, batch_loader
 from radiffuse.data.latents import write_shard
+from radiffuse.distribution import distribute, make_accelerator
 from radiffuse.history import History
 from radiffuse.manifest import Manifest
 from radiffuse.methods import METHODS
+from radiffuse.metrics import TrainingMetrics
 from radiffuse.models import Models, encode_prompts, load_models
 from radiffuse.optimization import make_optimizer
-from radiffuse.train import Run, TrainedModel, make_accelerator, make_trained, run_steps, serve_metrics
+from radiffuse.train import Run, TrainedModel, make_trained, move, run_steps
 from radiffuse.train_plan import TrainPlan, plan_batches
 
 TINY = Path(__file__).parent.parent / "src/radiffuse/base_models/tiny"
@@ -59,12 +62,13 @@ def make_run(plan: TrainPlan, models: Models) -> Run:
     """The loop's own state, in one process, without a store: it never comes to save."""
     settings, method = plan.settings, METHODS[plan.settings.method]
     accelerator = make_accelerator(settings)
+    move(models, accelerator.device)
     model = TrainedModel(models, method.TRAINED, method.loss_function(models, settings))
     batch_plan = plan_batches(settings.total_batch_size, settings.train_batch_size, 1)
     checkpoints = Checkpoints(None, plan.checkpoints_uri, plan.name, plan.digest, 1)  # type: ignore[arg-type]
-    metrics = serve_metrics(settings, accelerator)
-    trained = make_trained(model, settings)
-    return Run(settings, accelerator, None, batch_plan, model, trained, checkpoints, History(), metrics, 0)
+    metrics = TrainingMetrics(CollectorRegistry(), rank=0)
+    trained, wrapped = make_trained(model, settings), distribute(accelerator, model)
+    return Run(settings, accelerator, None, batch_plan, wrapped, trained, checkpoints, History(), metrics, 0)
 
 
 class BareStep:
@@ -118,7 +122,9 @@ def measure(model_folder: Path, settings: TrainSettings, side: int, steps: int) 
         write_latents(Path(folder), side)
         parts = ("tokenizer", "text_encoder", "unet", "noise_scheduler")
         run = make_run(plan, load_models(model_folder, parts))
-        bare = BareStep(load_models(model_folder, parts), settings)
+        models = load_models(model_folder, parts)
+        move(models, run.accelerator.device)  # the layout in memory is no part of what the loop costs
+        bare = BareStep(models, settings)
         load = batch_loader(plan, run.batch_plan, 0, Path(folder), model_folder)
         with contextlib.suppress(EnoughSteps):
             run_steps(run, interleave(load, bare, steps, times), [])
