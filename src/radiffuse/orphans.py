@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37  # linux/prctl.h
 KILL_SECONDS = 5.0
 """How long killed processes may take to go; one that hangs in the kernel goes when the container does."""
 
@@ -21,9 +21,9 @@ def reaping_orphans(own_child: Callable[[], int | None]) -> Iterator[None]:
     """Reap every child that ends but `own_child`, for which its own code waits. Main thread only.
 
     As long as that is None nothing is reaped: it may be about to get its number, and nobody leaves orphans before it.
+    Afterwards orphans go where they went before.
     """
-    if sys.platform == "linux":  # else orphans go to the container's first process, where nobody here finds them
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    adopted_before = _adopt_orphans(True)
 
     def reap(number: int, frame: FrameType | None) -> None:
         if (pid := own_child()) is not None:
@@ -34,6 +34,17 @@ def reaping_orphans(own_child: Callable[[], int | None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGCHLD, previous)
+        _adopt_orphans(adopted_before)
+
+
+def _adopt_orphans(adopt: bool) -> bool:
+    """Whether orphans below this process became its children until now; off Linux they go to the first process."""
+    if sys.platform != "linux":
+        return False
+    libc, before = ctypes.CDLL(None), ctypes.c_int()
+    libc.prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(before))
+    libc.prctl(PR_SET_CHILD_SUBREAPER, int(adopt))
+    return bool(before.value)
 
 
 def _reap(own_child: int) -> None:
