@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from minio import Minio
 from typer.testing import CliRunner
 
 from radiffuse.cli import app
@@ -29,6 +30,7 @@ from radiffuse.doctor.report import as_json, lines, sum_line
 from radiffuse.doctor.store_checks import buckets
 from radiffuse.doctor.store_probe import StoreProbe
 from radiffuse.doctor.surroundings import Surroundings, examined_job
+from radiffuse.embedded_store import EmbeddedStore
 from radiffuse.errors import ConfigError, StorageError
 from radiffuse.storage import BUCKETS, Store
 from radiffuse.store_settings import StoreSettings
@@ -318,20 +320,16 @@ def test_the_probe_leaves_nothing_in_the_store(store_server: StoreServer) -> Non
     assert left == []
 
 
-def test_a_bucket_is_made_only_when_the_command_says_so(
-    store_server: StoreServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = store_server.settings
-    for name, value in (("ENDPOINT", settings.endpoint), ("ACCESS_KEY", settings.access_key), ("SECURE", "false")):
-        monkeypatch.setenv(f"MINIO_{name}", value)
-    monkeypatch.setenv("MINIO_SECRET_KEY", settings.secret_key)
-    store, job = Store(settings), examined_job("2x32")
-    store._client.remove_bucket("prompts")
-    looking = Surroundings(job, "train")
-    assert buckets(looking) == failed("there are no buckets prompts", "radiffuse store init")
-    assert buckets(Surroundings(job, "train", may_create_buckets=True)) == ok("made prompts")
-    assert buckets(looking) == ok("all there")
-    store._make_bucket("prompts")  # as when another process was faster
+def test_a_bucket_is_made_only_when_the_command_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, looking = examined_job("2x32"), Surroundings(examined_job("2x32"), "train")
+    with EmbeddedStore(tmp_path) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        given = server.settings
+        Minio(given.endpoint, given.access_key, given.secret_key, secure=False).remove_bucket("prompts")
+        assert buckets(looking) == failed("there are no buckets prompts", "radiffuse store init")
+        assert buckets(Surroundings(job, "train", may_create_buckets=True)) == ok("made prompts")
+        assert buckets(looking) == ok("all there")
 
 
 def test_a_store_that_does_not_answer_is_given_up_within_seconds() -> None:

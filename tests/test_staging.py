@@ -18,6 +18,7 @@ def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("store_environment")
 def test_a_staged_folder_comes_back_as_a_pipeline_with_the_same_files(store: Store, pipeline_folder: Path) -> None:
     manifest = stage_model(store, str(pipeline_folder))
     copy = store.fetch_cached(manifest)

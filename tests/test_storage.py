@@ -259,6 +259,18 @@ def test_buckets_are_created_where_they_are_missing(store: Store) -> None:
     assert set(BUCKETS) <= {bucket.name for bucket in store._client.list_buckets()}
 
 
+class OutrunStore(Store):
+    """Sees a bucket missing that another process makes before it does."""
+
+    def missing_buckets(self) -> list[str]:
+        return ["prompts"]
+
+
+def test_a_bucket_that_another_process_made_meanwhile_is_as_good(store: Store) -> None:
+    assert OutrunStore(store.settings).create_buckets() == ["prompts"]
+    assert store.missing_buckets() == []
+
+
 def test_the_store_that_the_environment_names_opens(store_environment: dict[str, str]) -> None:
     assert not open_store().exists("s3://models/test/absent")
 
