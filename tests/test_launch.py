@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from radiffuse.config import TrainSettings
@@ -18,6 +19,7 @@ from radiffuse.processes import run_processes
 from radiffuse.rank import error_of, first_cause, read_records, record_of
 from radiffuse.storage import Store
 from radiffuse.train_plan import TrainPlan
+from tests.light import light_plan
 from tests.training import (
     Inputs,
     inputs,
@@ -111,6 +113,23 @@ def test_the_ranks_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
     launcher.kill()
     launcher.wait()
     _wait_until(lambda: not any(_is_alive(pid) for pid in pids))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_command_that_was_stopped_ends_with_the_code_of_its_signal(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    plan = light_plan()
+    for manifest in (plan.data, plan.model):
+        manifest.save(tmp_path / manifest.kind)
+    files = ["--data", str(tmp_path / "latents"), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "radiffuse.cli", "train", "--config", "demo", *files]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        _wait_until(psutil.Process(process.pid).children)  # torchrun is started
+        process.send_signal(number)
+        said = process.communicate(timeout=300)[1]
+    assert said.splitlines()[-1].startswith(f"error: stopped by {number.name}; what is finished is in the store")
+    assert process.returncode == code
 
 
 def test_the_cause_is_reported_not_the_echo_of_it(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from radiffuse.cli_options import (
     overrides,
     writable,
 )
-from radiffuse.cli_results import finish_part, finish_step, require_output, required_out, stored_output
+from radiffuse.cli_results import exit_code, finish_part, finish_step, require_output, required_out, stored_output
 from radiffuse.cli_store import app as store_app
 from radiffuse.errors import ConfigError, RadiffuseError
 from radiffuse.sigterm import exit_on_sigterm
@@ -361,7 +361,10 @@ def worker(
 
 
 def main() -> None:
-    """Entry point: exit 0 done, 1 failed, 2 misused; one line per known error, a traceback only for our own faults."""
+    """Entry point: exit 0 done, 1 failed, 2 misused, 130 and 143 stopped by SIGINT and SIGTERM.
+
+    One line per known error, a traceback only for our own faults.
+    """
     try:
         with exit_on_sigterm():
             require_output()
@@ -378,7 +381,7 @@ def main() -> None:
             raise
         cause = "cannot write: no space is left; free some, or write elsewhere" if is_disk_full else error
         typer.echo(f"error: {cause}", err=True)
-        sys.exit(2 if isinstance(error, ConfigError) else 1)
+        sys.exit(exit_code(error))
 
 
 def _discard_output() -> None:

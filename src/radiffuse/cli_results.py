@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from radiffuse.errors import ConfigError, DataError, RadiffuseError
+from radiffuse.errors import ConfigError, DataError, Preempted, RadiffuseError
 
 if TYPE_CHECKING:
     from radiffuse.manifest import Manifest
@@ -17,6 +17,13 @@ def require_output() -> None:
     """Raise RadiffuseError where the caller closed stdout: results would vanish, and a file would take its number."""
     if sys.stdout is None:
         raise RadiffuseError("stdout is closed, so there is nowhere to print to; redirect it to a file or to /dev/null")
+
+
+def exit_code(error: Exception) -> int:
+    """What the command ends with: 2 when it was misused, a shell's number of the signal that stopped it, or 1."""
+    if isinstance(error, Preempted):
+        return 128 + error.number
+    return 2 if isinstance(error, ConfigError) else 1
 
 
 def finish_step(manifest: "Manifest", out: Path, executor_input: str | None, as_json: bool) -> None:

@@ -1,5 +1,7 @@
 """The exceptions a user can meet. Each takes one message that says what was expected, found, where, and what next."""
 
+import signal
+
 
 class RadiffuseError(Exception):
     """Anything that a user can put right; the command line prints its message without a traceback."""
@@ -38,7 +40,11 @@ class TrainingError(RadiffuseError):
 
 
 class Preempted(RadiffuseError):
-    """SIGTERM arrived; everything up to the last optimizer step is in the store."""
+    """A signal arrived; everything up to the last optimizer step is in the store. Number: of the first that did."""
+
+    def __init__(self, message: str, number: signal.Signals = signal.SIGTERM) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 class GaveUp(RadiffuseError):

@@ -43,6 +43,11 @@ class Agent:
         self._ended: ErrorRecord | None = None
 
     @property
+    def stopped_by(self) -> signal.Signals | None:
+        """The first signal that it was told to stop by."""
+        return self._signals[0] if self._signals else None
+
+    @property
     def pid(self) -> int | None:
         """None before it runs."""
         return None if self._process is None else self._process.pid
@@ -129,9 +134,13 @@ def run_processes(
     arguments = ["--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(processes)]
     # One machine: gloo need not resolve its host name, which a bare container often cannot.
     environment = {"GLOO_SOCKET_IFNAME": "lo"} | rank_environment(processes) | dict(environment or {})
-    cause = Agent(module, job, error_dir, arguments, environment).run()
-    if cause is not None:
-        raise error_of(cause)
+    agent = Agent(module, job, error_dir, arguments, environment)
+    if (cause := agent.run()) is None:
+        return
+    error = error_of(cause)
+    if isinstance(error, Preempted) and agent.stopped_by is not None:
+        error = Preempted(str(error), agent.stopped_by)  # the ranks know of SIGTERM alone
+    raise error
 
 
 def rank_environment(processes: int) -> dict[str, str]:

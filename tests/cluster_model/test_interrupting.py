@@ -78,8 +78,9 @@ def test_a_signal_ends_a_launcher_whose_server_is_down(
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with signalled(number, trying_again.event) as sent:
-        with pytest.raises(Preempted, match="stopped; nothing was sent to the cluster"):
+        with pytest.raises(Preempted, match="stopped; nothing was sent to the cluster") as caught:
             launch(store, leading_to(api.kubeconfig, port))
+        assert caught.value.number is number
         assert time.monotonic() - sent[0] < AT_ONCE_SECONDS
 
 

@@ -134,8 +134,9 @@ def test_a_signal_suspends_the_job_and_a_later_run_resumes_it(
     plan = make_plan()
     before = signal.getsignal(number)
     send_and_act(api, lambda: os.kill(os.getpid(), number))
-    with pytest.raises(Preempted, match="was suspended, run the same command to go on"):
+    with pytest.raises(Preempted, match="was suspended, run the same command to go on") as caught:
         train_in_cluster(store, plan, json.dumps(document()), None, api.kubeconfig)
+    assert caught.value.number is number
     assert signal.getsignal(number) == before
     assert is_suspended(the_job(api))
     with ClusterClient(api.kubeconfig) as client:

@@ -46,6 +46,7 @@ class Canceller:
         self._should_delete = should_delete
         self._is_armed = self._is_sending = self._is_stopped = False
         self._failure: ClusterError | None = None
+        self._number = signal.SIGTERM
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         self._thread = threading.Thread(target=self._run, name="cancel", daemon=True)
@@ -92,9 +93,9 @@ class Canceller:
         if not self.requested.is_set():
             return
         if not self._is_armed:
-            raise Preempted("stopped; nothing was sent to the cluster")
+            raise Preempted("stopped; nothing was sent to the cluster", self._number)
         self.answered.wait(ANSWER_SECONDS)
-        raise Preempted(self._conclusion())
+        raise Preempted(self._conclusion(), self._number)
 
     def _conclusion(self) -> str:
         job = f"the job {self._namespace}/{self._name}"
@@ -112,6 +113,7 @@ class Canceller:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.requested.is_set():
             return  # a second one would cut off what the first one began
+        self._number = signal.Signals(number)
         self.requested.set()
         if self._is_sending:
             raise _Signalled
