@@ -18,12 +18,14 @@ compiled pipelines, metrics, alerts and a dashboard, network policies, queues; a
 a Job that prepares data and trains. It installs no CRD, asks the cluster nothing while it renders (Argo CD), makes no
 password, and every pod keeps to restricted Pod Security.
 
-    helm install radiffuse charts/radiffuse --namespace radiffuse --create-namespace
+    helm install radiffuse charts/radiffuse --namespace radiffuse --create-namespace \\
+      --set images.train.registry=registry.example.org --set images.pipeline.registry=registry.example.org
     helm test radiffuse --namespace radiffuse --logs
 
 Helm 4, Kubernetes 1.30 or later. `helm install` prints the next commands, `helm test` says what the cluster lacks.
-[docs/install.md](../../docs/install.md) goes through the modes, upgrades and removal; each mode has a file of values in
-`ci/`, and `examples/first-run.yaml` trains on any cluster ([first run](../../docs/first-run.md)).
+[docs/install.md](../../docs/install.md) goes through the modes, upgrades and removal; each mode has a file of values in the
+repository's `charts/radiffuse/ci/`, and `examples/first-run.yaml` trains on any cluster
+([first run](../../docs/first-run.md)).
 
 ## Values
 

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted(
+    path
+    for folder in (".", "docs", "charts/radiffuse", "components/*", "tests/cluster")
+    for path in ROOT.glob(f"{folder}/*.md")
+)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 OF_OTHERS = ("Insufficient nvidia.com/gpu", "ImagePullBackOff")
@@ -22,7 +26,7 @@ def test_the_words_that_troubleshooting_quotes_are_those_of_an_error() -> None:
         assert words in OF_OTHERS or all(part in said for part in parts), words
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for link in LINK.findall(page.read_text(encoding="utf-8")):
         if "://" in link:
