@@ -1,5 +1,6 @@
 """What the doctor says of a server at the store's address that is none, and to nobody who listens."""
 
+import base64
 import contextlib
 import re
 import subprocess
@@ -10,12 +11,16 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import pytest
+
+from radiffuse.cluster.kinds import SECRETS
 from radiffuse.doctor.examine import Check, examine
-from radiffuse.doctor.finding import Finding, Verdict
-from radiffuse.doctor.store_checks import buckets, reachable
+from radiffuse.doctor.finding import Finding, Verdict, ok
+from radiffuse.doctor.store_checks import buckets, of_the_pods, reachable
 from radiffuse.doctor.store_probe import StoreProbe
 from radiffuse.doctor.surroundings import Surroundings, examined_job
 from radiffuse.store_settings import StoreSettings
+from tests.test_doctor import Seen
 
 
 @contextlib.contextmanager
@@ -66,6 +71,50 @@ def test_a_date_that_is_none_is_the_servers_fault() -> None:
         found = looked_at(surroundings, store=reachable)["store"]
     assert found.text.endswith(" answers with the date 'yesterday', which is none")
     assert found.fix == "make MINIO_ENDPOINT the address of a store's S3 API"
+
+
+KEYS = {"MINIO_ACCESS_KEY": b"reader", "MINIO_SECRET_KEY": b"sesame-sesame"}
+IN_PODS = {**KEYS, "MINIO_ENDPOINT": b"store.example:9000"}
+
+
+def of_a_secret(monkeypatch: pytest.MonkeyPatch, **changed: bytes) -> Finding:
+    for name, value in IN_PODS.items():
+        monkeypatch.setenv(name, value.decode())
+    data = {name: base64.b64encode(value).decode() for name, value in (IN_PODS | changed).items()}
+    return of_the_pods(Seen("2x32", {SECRETS: [{"metadata": {"name": "radiffuse-store"}, "data": data}]}))
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "what"),
+    [
+        ("MINIO_ACCESS_KEY", "reäder".encode(), "holds characters that are not ASCII, or control characters"),
+        ("MINIO_ACCESS_KEY", b"rea\nder", "holds characters that are not ASCII, or control characters"),
+        ("MINIO_ACCESS_KEY", b"reader\xff", "holds bytes that are no UTF-8 text"),
+        ("MINIO_ACCESS_KEY", b" \n", "is empty"),
+        ("MINIO_SECRET_KEY", b"sesame\xff", "holds bytes that are no UTF-8 text"),
+        ("MINIO_SECRET_KEY", b"", "is empty"),
+        ("MINIO_ENDPOINT", b"store example", "is not host:port, or has a scheme that contradicts"),
+        ("MINIO_SECURE", b"sesame", "is neither true nor false"),
+        ("MINIO_SECURE", b"\xff", "holds bytes that are no UTF-8 text"),
+    ],
+)
+def test_what_no_pod_could_use_in_its_secret_is_named_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, entry: str, value: bytes, what: str
+) -> None:
+    found = of_a_secret(monkeypatch, **{entry: value})
+    assert found.verdict is Verdict.failed
+    assert found.text.startswith(
+        f"the pods could not use the secret 'radiffuse-store' in namespace train: its {entry} {what}"
+    )
+    assert found.fix.startswith(
+        f"""kubectl --namespace train patch secret radiffuse-store --patch '{{"stringData": {{"{entry}": """
+    )
+    assert not re.search(r"re.?.?der|sesame|store example", found.text + found.fix)
+
+
+def test_blanks_around_what_a_secret_holds_hurt_no_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    padded = {name: b" " + value + b"\n" for name, value in KEYS.items()}
+    assert of_a_secret(monkeypatch, **padded) == ok("the same store and account as here")
 
 
 def test_a_closed_output_is_a_failure_without_a_traceback(tmp_path: Path) -> None:

@@ -47,10 +47,15 @@ class StoreSettings:
         cls, endpoint: str, access_key: str, secret_key: str, secure: str | None, ca_cert: Path | None
     ) -> Self:
         """As the variables spell them; `secure` None: not set. Raises ConfigError that shows endpoint and `secure`."""
-        if not (access_key.isascii() and access_key.isprintable()):  # it travels in a header; the secret key does not
+        if not can_be_access_key(access_key):
             raise ConfigError("MINIO_ACCESS_KEY must be ASCII text without control characters; set it again")
-        host, is_secure = _split_scheme(endpoint, _read_boolean(secure))
+        host, is_secure = _split_scheme(endpoint, read_boolean(secure))
         return cls(endpoint=host, access_key=access_key, secret_key=secret_key, secure=is_secure, ca_cert=ca_cert)
+
+
+def can_be_access_key(text: str) -> bool:
+    """Whether a header can carry it, which is where it travels; the secret key does not."""
+    return text.isascii() and text.isprintable()
 
 
 def check_host_and_port(text: str) -> str:
@@ -89,7 +94,8 @@ def _require(name: str) -> str:
     return value
 
 
-def _read_boolean(text: str | None) -> bool | None:
+def read_boolean(text: str | None) -> bool | None:
+    """What MINIO_SECURE says; raises ConfigError."""
     if text is None:
         return None
     if text.lower() not in _BOOLEANS:

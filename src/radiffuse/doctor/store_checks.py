@@ -1,16 +1,18 @@
 """The store, from where this runs and with the account of this environment; and that the pods are given the same."""
 
 import base64
-import binascii
+import json
 import os
+from pathlib import Path
 
 from radiffuse.cluster.fields import mapping
 from radiffuse.cluster.kinds import SECRETS, Object
+from radiffuse.cluster.sections import StoreAccess
 from radiffuse.doctor.finding import Finding, failed, ok, skipped, warning
 from radiffuse.doctor.store_probe import StoreProbe
 from radiffuse.doctor.surroundings import Surroundings
 from radiffuse.errors import ConfigError, RadiffuseError
-from radiffuse.store_settings import StoreSettings
+from radiffuse.store_settings import StoreSettings, can_be_access_key, read_boolean
 
 WARN_SECONDS, REFUSED_SECONDS = 60, 900
 """S3 refuses a request whose time is more than 15 minutes from its own."""
@@ -67,12 +69,11 @@ def of_the_pods(surroundings: Surroundings) -> Finding:
     """What the pods are given is the same store, and an account that it accepts."""
     access, ours = surroundings.job.store, surroundings.store.settings
     secret = f"secret {access.secret!r} in namespace {surroundings.namespace}"
-    found = surroundings.find(SECRETS, surroundings.namespace, access.secret) or {}
-    try:
-        theirs = _settings_of_pods(surroundings, found)
-    except ConfigError:  # its words would show the entries
-        entries = f"{access.endpoint_entry} host:port, and {access.secure_entry} true or false, its keys ASCII"
-        return failed(f"the pods could not use the {secret}", f"make its entry {entries}")
+    data = mapping(surroundings.find(SECRETS, surroundings.namespace, access.secret) or {}, "data")
+    if (problem := _problem(access, data)) is not None:
+        entry, what = problem
+        return failed(f"the pods could not use the {secret}: its {entry} {what}", _patch(surroundings, entry))
+    theirs = _settings_of_pods(access, data, ours.ca_cert)
     if (theirs.endpoint, theirs.secure) != (ours.endpoint, ours.secure):
         return warning(
             f"the {secret} names another store than MINIO_ENDPOINT does, or speaks to it otherwise",
@@ -84,27 +85,65 @@ def of_the_pods(surroundings: Surroundings) -> Finding:
         StoreProbe(theirs).missing_buckets()
     except RadiffuseError:
         return failed(
-            f"the store does not accept the keys in the {secret}", "put those of an account of the store in it"
+            f"the store does not accept the keys in the {secret}",
+            "put those of an account of the store in it: "
+            + _patch(surroundings, access.access_key_entry, access.secret_key_entry),
         )
     return ok("the same store, by another account, which it accepts")
 
 
-def _settings_of_pods(surroundings: Surroundings, secret: Object) -> StoreSettings:
+def _problem(access: StoreAccess, data: Object) -> tuple[str, str] | None:
+    """The first entry that no pod could use, and what is wrong with it, in words that do not show what it holds."""
+    entries = [access.access_key_entry, access.secret_key_entry]
+    entries += [access.endpoint_entry] if access.endpoint is None else []
+    entries += [access.secure_entry] if access.secure is None and access.secure_entry in data else []
+    for entry in entries:
+        if (what := _unread(data, entry)) is not None:
+            return entry, what
+    if not can_be_access_key(_decoded(data, access.access_key_entry)):
+        return access.access_key_entry, "holds characters that are not ASCII, or control characters"
+    try:
+        read_boolean(_secure(access, data))
+    except ConfigError:
+        return access.secure_entry, "is neither true nor false"
+    try:
+        _settings_of_pods(access, data, None)
+    except ConfigError:
+        return access.endpoint_entry, "is not host:port, or has a scheme that contradicts whether TLS is to be spoken"
+    return None
+
+
+def _unread(data: Object, entry: str) -> str | None:
+    try:
+        return None if _decoded(data, entry) else "is empty"
+    except UnicodeDecodeError:
+        return "holds bytes that are no UTF-8 text"
+
+
+def _patch(surroundings: Surroundings, *entries: str) -> str:
+    """The command that sets these entries of the pods' secret, without what is secret in it."""
+    access = surroundings.job.store
+    given = {access.endpoint_entry: "host:port", access.secure_entry: "true"}
+    patch = json.dumps({"stringData": {entry: given.get(entry, "...") for entry in entries}})
+    return f"kubectl --namespace {surroundings.namespace} patch secret {access.secret} --patch '{patch}'"
+
+
+def _settings_of_pods(access: StoreAccess, data: Object, ca_cert: Path | None) -> StoreSettings:
     """As a pod would read them; raises ConfigError as it would."""
-    access, data = surroundings.job.store, mapping(secret, "data")
-    secure = _decoded(data, access.secure_entry) if access.secure is None else str(access.secure).lower()
     return StoreSettings.from_texts(
         _decoded(data, access.endpoint_entry) if access.endpoint is None else access.endpoint,
         _decoded(data, access.access_key_entry),
         _decoded(data, access.secret_key_entry),
-        secure or None,
-        surroundings.store.settings.ca_cert,
+        _secure(access, data),
+        ca_cert,
     )
 
 
+def _secure(access: StoreAccess, data: Object) -> str | None:
+    """As MINIO_SECURE says it; None: not at all."""
+    return _decoded(data, access.secure_entry) or None if access.secure is None else str(access.secure).lower()
+
+
 def _decoded(data: Object, entry: str) -> str:
-    """An entry's text; empty when there is none, or no text."""
-    try:
-        return base64.b64decode(str(data.get(entry, ""))).decode().strip()
-    except (binascii.Error, UnicodeDecodeError):
-        return ""
+    """An entry's text without the blanks around it, which a pod strips too; raises UnicodeDecodeError."""
+    return base64.b64decode(str(data.get(entry, ""))).decode().strip()
