@@ -87,8 +87,8 @@ def _show_changes(run: Any, shown: dict[str, str], seconds: float) -> None:
 
 
 def _reason(error: Exception) -> str:
-    body = getattr(error, "body", None)
-    return " ".join(str(body if body else error).split())[:500]
+    said = getattr(error, "body", None) or getattr(error, "reason", None)  # KFP's answer, or urllib3's last attempt
+    return " ".join(str(said or error).split())[:500]
 
 
 def _connect(arguments: argparse.Namespace) -> Any:
@@ -103,7 +103,11 @@ def _connect(arguments: argparse.Namespace) -> Any:
             ssl_ca_cert=arguments.ca_cert,
         )
     except Exception as error:
-        raise KubeflowError(f"no KFP at {arguments.endpoint}: {_reason(error)}") from error
+        raise KubeflowError(
+            f"no KFP at {arguments.endpoint}: {_reason(error)}; --endpoint takes the address of its API, such as"
+            ' http://localhost:8888 after "kubectl --namespace kubeflow port-forward service/ml-pipeline 8888", and'
+            " KFP_TOKEN a token where it asks for one"
+        ) from error
 
 
 def _say(line: str) -> None:
