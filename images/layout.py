@@ -79,15 +79,6 @@ class Layout:
             if blob.name not in needed:
                 blob.unlink()
 
-    def share_blobs(self, folder: Path) -> None:
-        """Replace each blob by a hard link to the same one in another folder, so that the disk holds it once."""
-        for blob in (self.folder / BLOBS).iterdir():
-            other = folder / blob.name
-            if other.exists() and not blob.samefile(other):
-                link = blob.with_suffix(".link")
-                link.hardlink_to(other)
-                link.replace(blob)
-
     def write_archive(self, file: IO[bytes], known: Collection[str] = (), tag: str | None = None) -> None:
         """Write an OCI archive under this or another tag, without the blobs that its reader knows by SHA-256."""
         with tempfile.TemporaryDirectory() as scratch, tarfile.open(fileobj=file, mode="w|") as archive:

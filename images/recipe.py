@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,24 +68,7 @@ class Image:
 def debian_image() -> Image:
     """A small Debian with Python: the base where no other is named, and the image of init containers in tests."""
     image = Image(f"{REGISTRY}/base", digest_of(RECIPE))
-    return _made(image, lambda: build_debian(image.name))
-
-
-def small_image(name: str, dockerfile: str, files: dict[str, Path]) -> Image:
-    """An image of a few files; name: of the image, files: by their names in the build's context."""
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files.values()]
-    image = Image(f"{REGISTRY}/{name}", digest_of([dockerfile, *files, *digests]))
-
-    def build() -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            for given, path in files.items():
-                copy = Path(folder) / given
-                copy.write_bytes(path.read_bytes())
-                copy.chmod(0o755)
-            (Path(folder) / "Dockerfile").write_text(dockerfile, encoding="utf-8")
-            build_image(image.name, Path(folder) / "Dockerfile", Path(folder))
-
-    return _made(image, build)
+    return made(image, lambda: build_debian(image.name))
 
 
 def built_image(name: str, base: str = BUILT_HERE, origin: Origin | None = None) -> Image:
@@ -101,7 +83,7 @@ def built_image(name: str, base: str = BUILT_HERE, origin: Origin | None = None)
     image = Image(f"{REGISTRY}/radiffuse-{name}", digest_of([base_name, origin.revision, origin.source, *sources]))
     labels = {"VERSION": __version__, "REVISION": origin.revision, "SOURCE": origin.source}
     arguments = {"BASE_IMAGE": base_name, **labels}
-    return _made(image, lambda: build_image(image.name, dockerfile, arguments=arguments, first="dependencies"))
+    return made(image, lambda: build_image(image.name, dockerfile, arguments=arguments, first="dependencies"))
 
 
 def pinned(base: str) -> str:
@@ -114,7 +96,7 @@ def pinned(base: str) -> str:
     return base
 
 
-def _made(image: Image, build: Callable[[], None]) -> Image:
+def made(image: Image, build: Callable[[], None]) -> Image:
     """The image, built and kept unless it is there; one process at a time builds, the others wait for it."""
     if not image.is_built:
         with folder_lock(image_cache()):

@@ -9,7 +9,8 @@ import yaml
 from minio import Minio
 
 from radiffuse.cluster.kinds import EVENTS, PYTORCHJOB
-from radiffuse.cluster.permissions import Right, rights, role
+from radiffuse.cluster.permissions import Right, rights
+from tests.cluster.accounts import role
 from tests.cluster.certificates import authority_bundle
 from tests.cluster.doctor_site import NAMESPACE, Object, Site, webhook
 from tests.skewed_store import SkewedStore

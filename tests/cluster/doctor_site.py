@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from radiffuse.cluster.kinds import MANAGED_BY, NAME_LABEL
-from radiffuse.cluster.permissions import DOCTOR_CLUSTER_RIGHTS, DOCTOR_RIGHTS, WEBHOOK_NAMES, cluster_role, rights
+from radiffuse.cluster.permissions import DOCTOR_CLUSTER_RIGHTS, DOCTOR_RIGHTS, WEBHOOK_NAMES, rights
 from radiffuse.doctor.checks import CHECKS
 from radiffuse.doctor.examine import Result, examine
 from radiffuse.doctor.surroundings import Surroundings, examined_job
 from radiffuse.embedded_store import EmbeddedStore
-from tests.cluster.accounts import account
+from tests.cluster.accounts import RBAC, account, cluster_role
 from tests.cluster.plane import ControlPlane
 from tests.cluster.processes import wait_until
 
 NAMESPACE = "doctor"
 SECONDS = 30.0
-RBAC = "rbac.authorization.k8s.io"
 DIGEST = f"sha256:{'a' * 64}"
 JOB = {
     "image": f"radiffuse.test/train@{DIGEST}",

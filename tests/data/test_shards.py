@@ -90,11 +90,6 @@ def test_a_pickled_dataset_maps_the_same_files(tmp_path):
     assert pickle.loads(payload)[2].prompt == "prompt 2"
 
 
-def test_stored_bytes_are_a_grey_png(tmp_path):
-    with Image.open(io.BytesIO(write(tmp_path, 1, 1).image_bytes(0))) as image:
-        assert (image.format, image.mode) == ("PNG", "L")
-
-
 def test_a_truncated_shard_is_refused(tmp_path):
     write(tmp_path, 3, 3)
     path = tmp_path / "shard-00000.arrow"

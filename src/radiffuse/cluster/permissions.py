@@ -132,26 +132,6 @@ DOCTOR_CLUSTER_RIGHTS = (
 """What it looks at beyond that namespace, in a ClusterRole: read only, no wildcard. All of it is optional."""
 
 
-def role(name: str, namespace: str, granted: tuple[Right, ...]) -> dict[str, Any]:
-    """A Role with exactly those rights."""
-    return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "Role",
-        "metadata": {"name": name, "namespace": namespace},
-        "rules": [right.rule() for right in granted],
-    }
-
-
-def cluster_role(name: str, granted: tuple[Right, ...]) -> dict[str, Any]:
-    """A ClusterRole with exactly those rights."""
-    return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": name},
-        "rules": [right.rule() for right in granted],
-    }
-
-
 def permissions_page() -> str:
     """docs/permissions.md."""
     doctor = [

@@ -147,10 +147,6 @@ class ImageDataset:
     def __reduce__(self) -> tuple[Any, ...]:
         return ImageDataset, (self._paths,)
 
-    def image_bytes(self, index: int) -> bytes:
-        """The stored PNG, not decoded."""
-        return bytes(self._row(index, ["image"])["image"])
-
     def column(self, name: str) -> Any:
         """A whole column but the images: a numpy array of numbers or flags, or a list of strings or lists."""
         if name == "image" or name not in SCHEMA.names:
@@ -175,14 +171,14 @@ class ImageDataset:
             self._splits = np.array(self.column("split"), dtype=np.str_)
         return np.flatnonzero(self._splits == split).astype(np.int64)
 
-    def _row(self, index: int, columns: list[str] | None = None) -> dict[str, Any]:
+    def _row(self, index: int) -> dict[str, Any]:
         position = index + len(self) if index < 0 else index
         if not 0 <= position < len(self):
             raise IndexError(f"index {index} of a dataset of {len(self)} images")
         shard = bisect.bisect_right(self._ends, position)
         offset = position - (self._ends[shard - 1] if shard else 0)
         batch = self._readers[shard].get_batch(offset // ROWS_PER_BATCH).slice(offset % ROWS_PER_BATCH, 1)
-        row: dict[str, Any] = (batch if columns is None else batch.select(columns)).to_pylist()[0]
+        row: dict[str, Any] = batch.to_pylist()[0]
         return row
 
 

@@ -5,7 +5,7 @@ import pytest
 from radiffuse.cluster.api_errors import ForbiddenError
 from radiffuse.cluster.client import ClusterClient
 from radiffuse.cluster.kinds import EVENTS, PODS, PYTORCHJOB, SECRETS, Resource
-from radiffuse.cluster.permissions import Right, rights, role
+from radiffuse.cluster.permissions import Right, rights
 from radiffuse.cluster.state import Phase
 from radiffuse.storage import Store
 from tests.cluster.accounts import account
@@ -39,7 +39,6 @@ def test_no_right_is_a_wildcard() -> None:
     for right in rights():
         rule = right.rule()
         assert "*" not in "".join((*rule["apiGroups"], *rule["resources"], *rule["verbs"]))
-    assert role("x", "y", rights())["kind"] == "Role"
 
 
 def test_each_right_is_there_with_the_role_and_not_without_it(control_plane: ControlPlane, namespace: str) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from images.commands import image_cache
+from images.layout import BLOBS as LAYOUT_BLOBS
+from images.layout import Layout
 from images.recipe import Image
 from radiffuse.local_files import folder_lock
 from tests.cluster.processes import CommandError, Server, run
@@ -131,9 +133,19 @@ def imported(images: Sequence[Image], log_folder: Path) -> Path:
             finally:
                 daemon.stop()
             for image in images:
-                image.layout.share_blobs(root / BLOBS)
+                _share_blobs(image.layout, root / BLOBS)
             record.write_text(wanted, encoding="utf-8")
     return root
+
+
+def _share_blobs(layout: Layout, folder: Path) -> None:
+    """Replace each of the image's blobs by a hard link to the daemon's, so that the disk holds it once."""
+    for blob in (layout.folder / LAYOUT_BLOBS).iterdir():
+        other = folder / blob.name
+        if other.exists() and not blob.samefile(other):
+            link = blob.with_suffix(".link")
+            link.hardlink_to(other)
+            link.replace(blob)
 
 
 def clone(source: Path, target: Path) -> None:

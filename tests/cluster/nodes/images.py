@@ -1,8 +1,13 @@
 """The images of the node tests: ours as `make images` builds them, their base, and what holds a pod's namespaces."""
 
+import hashlib
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
-from images.recipe import NAMES, REGISTRY, Image, built_image, small_image
+from images.buildah import build_image
+from images.recipe import NAMES, REGISTRY, Image, built_image, digest_of, made
 from tests.cluster.build import executable
 
 PAUSE_DOCKERFILE = """FROM scratch
@@ -26,4 +31,14 @@ def image_of_run(name: str) -> Image:
 
 def pause_image() -> Image:
     """What holds a pod's namespaces while its containers come and go."""
-    return small_image("pause", PAUSE_DOCKERFILE, {"pause": executable("pause")})
+    program = executable("pause")
+    digest = hashlib.sha256(program.read_bytes()).hexdigest()
+    image = Image(f"{REGISTRY}/pause", digest_of([PAUSE_DOCKERFILE, program.name, digest]))
+
+    def build() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "Dockerfile").write_text(PAUSE_DOCKERFILE, encoding="utf-8")
+            shutil.copy(program, folder)
+            build_image(image.name, Path(folder) / "Dockerfile", Path(folder))
+
+    return made(image, build)
