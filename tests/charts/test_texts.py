@@ -10,7 +10,7 @@ import yaml
 
 from tests.charts.alternatives import find, leaves
 from tests.charts.pod_security import containers
-from tests.charts.rendering import CHART, DEFAULTS, MODES, Object, merged, pod_specs, rendered_text, template
+from tests.charts.rendering import CHART, DEFAULTS, MODES, Object, merged, of_kind, pod_specs, rendered_text, template
 from tests.charts.rendering import yaml_documents as documents
 
 pytestmark = pytest.mark.charts
@@ -138,3 +138,23 @@ def test_what_values_say_of_the_charts_own_label_and_variables_holds() -> None:
         assert env.items() >= COLLIDING["job"]["env"].items()
     (store,) = [each for each in rendered if each["kind"] == "Deployment"]
     assert {"name": "HOME", "value": "/data"} in store["spec"]["template"]["spec"]["containers"][0]["env"]
+
+
+def test_an_empty_text_in_values_wins_over_the_charts_own_and_over_common_ones() -> None:
+    empty = dict.fromkeys(("HOME", "RADIFFUSE_CACHE", "RADIFFUSE_PROGRESS", "OMP_NUM_THREADS"), "")
+    values: Object = {
+        "commonLabels": {"team": "radiology"},
+        "commonAnnotations": {"owner": "radiology"},
+        "devStore": {"env": {"HOME": ""}},
+        "serviceAccount": {"annotations": {"owner": ""}},
+        "job": {"podLabels": {"team": ""}, "env": empty, "template": {"labels": {"team": ""}}},
+    }
+    rendered = template(values, mode="richest")
+    (launcher,), (store,), (account,) = (of_kind(rendered, kind) for kind in ("Job", "Deployment", "ServiceAccount"))
+    assert launcher["spec"]["template"]["metadata"]["labels"]["team"] == ""
+    for container in containers(launcher["spec"]["template"]["spec"]):
+        assert {entry["name"]: entry.get("value") for entry in container["env"]}.items() >= empty.items()
+    assert {"name": "HOME", "value": ""} in store["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert account["metadata"]["annotations"]["owner"] == "" and account["metadata"]["labels"]["team"] == "radiology"
+    (document,) = [each["data"]["job.yaml"] for each in rendered if "job.yaml" in each.get("data", {})]
+    assert yaml.safe_load(document)["labels"]["team"] == ""

@@ -45,6 +45,19 @@ app.kubernetes.io/component: {{ . }}
 {{- end }}
 {{- end -}}
 
+{{/* Takes maps, and makes one: the first that has a key says its value, an empty one too, which `merge` would pass over. */}}
+{{- define "radiffuse.merged" -}}
+{{- $merged := dict -}}
+{{- range $map := . -}}
+{{- range $key, $value := $map -}}
+{{- if not (hasKey $merged $key) -}}
+{{- $_ := set $merged $key $value -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $merged -}}
+{{- end -}}
+
 {{/* Takes root, namespace where it is not the release's, name, component of pods, labels and annotations. */}}
 {{- define "radiffuse.metadata" -}}
 name: {{ .name | quote }}
@@ -57,10 +70,10 @@ labels:
   app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
   app.kubernetes.io/managed-by: {{ .root.Release.Service }}
   app.kubernetes.io/part-of: radiffuse
-  {{- with merge (dict) (.labels | default dict) .root.Values.commonLabels }}
+  {{- with include "radiffuse.merged" (list .labels .root.Values.commonLabels) | fromYaml }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-{{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
+{{- with include "radiffuse.merged" (list .annotations .root.Values.commonAnnotations) | fromYaml }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}

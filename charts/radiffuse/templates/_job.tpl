@@ -10,7 +10,7 @@
 {{- $_ := set $document "image_pull_policy" .Values.images.train.pullPolicy -}}
 {{- $_ := set $document "image_pull_secrets" .Values.imagePullSecrets -}}
 {{- $_ := set $document "require_digest" .Values.images.requireDigest -}}
-{{- $_ := set $document "labels" (merge (dict) ($document.labels | default dict) .Values.commonLabels) -}}
+{{- $_ := set $document "labels" (include "radiffuse.merged" (list $document.labels .Values.commonLabels) | fromYaml) -}}
 {{- $_ := set $document "store" (include "radiffuse.storeDocument" . | fromYaml) -}}
 {{- if and .Values.kueue.localQueue.create (not $document.queue) -}}
 {{- $_ := set $document "queue" (include "radiffuse.localQueueName" .) -}}
@@ -108,7 +108,7 @@ env:
     valueFrom: {fieldRef: {fieldPath: metadata.name}}
   {{- end }}
   {{- $own := dict "HOME" "/tmp" "RADIFFUSE_CACHE" "/tmp/radiffuse" "RADIFFUSE_PROGRESS" "lines" }}
-  {{- range $name, $value := merge (dict) .root.Values.job.env $own }}
+  {{- range $name, $value := include "radiffuse.merged" (list .root.Values.job.env $own) | fromYaml }}
   - name: {{ $name | quote }}
     value: {{ $value | quote }}
   {{- end }}
