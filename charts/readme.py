@@ -23,8 +23,8 @@ password, and every pod keeps to restricted Pod Security.
     helm test radiffuse --namespace radiffuse --logs
 
 Helm 4, Kubernetes 1.30 or later. `helm install` prints the next commands, `helm test` says what the cluster lacks.
-[docs/install.md](../../docs/install.md) goes through the modes, upgrades and removal; each mode has a file of values in the
-repository's `charts/radiffuse/ci/`, and `examples/first-run.yaml` trains on any cluster
+[docs/install.md](../../docs/install.md) goes through the modes, upgrades and removal; each mode has a file of values in
+`charts/radiffuse/ci/` of the repository, and `examples/first-run.yaml` trains on any cluster
 ([first run](../../docs/first-run.md)).
 
 ## Values

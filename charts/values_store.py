@@ -4,11 +4,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from charts.values_common import Annotations, ChartSettings, Image, Port, Resources, Scheduling, resources
+from charts.values_common import Annotations, ChartSettings, Image, Port, Resources, Scheduling, Tag, resources
 from radiffuse.cluster.names import SECRET_LIKE, ObjectName, Text
 from radiffuse.cluster.quantities import Memory
 
-SILO = Image(registry="docker.io", repository="pgsty/silo", tag="RELEASE.2026-08-06T00-00-00Z")
+
+class StoreImage(Image):
+    """An image of somebody else's, whose version is not ours."""
+
+    tag: Tag = Field(description="Version of the server; never latest.")
+
+
+SILO = StoreImage(registry="docker.io", repository="pgsty/silo", tag="RELEASE.2026-08-06T00-00-00Z")
 """The maintained fork of MinIO, whose own images are no longer published."""
 _VARIABLE: dict[str, Any] = {
     "x-pattern": r"^[A-Za-z_][A-Za-z0-9_]*$",
@@ -37,7 +44,7 @@ class DevStore(ChartSettings):
     """One store, one disk, no TLS: for trying, never for patient data. Credentials come from a secret that exists."""
 
     enabled: bool = Field(False, description="Run it; `store.endpoint` and `store.secure` then follow and stay null.")
-    image: Image = Field(SILO, description="Any server that speaks S3 as MinIO does.")
+    image: StoreImage = Field(SILO, description="Any server that speaks S3 as MinIO does.")
     command: tuple[str, ...] = Field((), description="Instead of the image's entry point.")
     args: tuple[str, ...] = Field(
         ("server", "/data", "--address", ":9000", "--console-address", ":9001", "--certs-dir", "/tmp/certs"),

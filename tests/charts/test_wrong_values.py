@@ -93,6 +93,7 @@ NAMED_IN_ITS_SECTION: dict[str, Any] = {
     "job.env.not-a-variable": "x",
     "commonLabels.two words": "x",
     "devStore.image.repository": None,
+    "devStore.image.tag": None,
     "networkPolicy.enabled": None,
     "job.template": None,
 }
