@@ -24,7 +24,7 @@ test-preempt: .venv/.ready ## Preempt a gang of two nodes fifty times at random 
 	$(PYTHON) -m pytest -m slow -s tests/endurance/test_preemption.py
 
 chart-test: .venv/.ready ## What two versions of Helm make of the chart, against all schemas (Go for these, once)
-	$(PYTHON) -m pytest -m charts tests/charts
+	$(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m charts tests/charts
 
 chart-scan: .venv/.ready ## A policy checker over what the chart makes (200 MB on first use)
 	$(PYTHON) -m tests.charts.scan

@@ -75,8 +75,10 @@ def test_an_alert_fires_when_it_should_and_says_what_happened(name: str, story: 
 
 @needs_tools
 def test_a_healthy_run_raises_no_alert(tmp_path: Path) -> None:
-    tests = [alert_test(Story({}, minute), name, "") for minute in (5, 120, 239) for name in ALERTS]
-    done = promtool(tests, tmp_path, RULES)
+    asked = [
+        {"eval_time": f"{minute}m", "alertname": name, "exp_alerts": []} for minute in (5, 120, 239) for name in ALERTS
+    ]
+    done = promtool([Story({}, 239).to_test(alert_rule_test=asked)], tmp_path, RULES)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
