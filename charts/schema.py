@@ -14,13 +14,19 @@ NUMBERS_TOO = ("CPU quantity", "memory quantity", "quantity")
 """Formats for which YAML's plain numbers are as good as text."""
 DROPPED = ("title", "default", "format")
 """Titles repeat names, defaults are values.yaml's, and our formats are no words of JSON schema."""
-PARENTS = {"type": "object", "description": "Values of a parent chart; nothing here reads them."}
+PARENTS = {
+    "global": {"type": "object", "description": "Values of a parent chart; nothing here reads them."},
+    "enabled": {
+        "const": True,
+        "description": "For the condition of a parent chart, which Helm reads; true, or absent.",
+    },
+}
 
 
 def schema_file() -> str:
     """The file's text."""
     schema = values_schema()
-    schema["properties"] |= {"global": PARENTS}
+    schema["properties"] |= PARENTS
     return json.dumps({"$schema": DIALECT, **schema}, indent=2) + "\n"
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.charts.rendering import CHART, HELMS, MODES, OPTIONAL_APIS, HelmError, helm, template
+from tests.charts.rendering import CHART, HELMS, MODES, OPTIONAL_APIS, HelmError, helm, template, yaml_documents
 
 pytestmark = pytest.mark.charts
 
@@ -42,6 +42,18 @@ def test_the_chart_packs_and_the_package_makes_the_same(version: str, tmp_path: 
     helm("package", str(CHART), "--destination", str(tmp_path), version=version)
     (package,) = tmp_path.glob("radiffuse-*.tgz")
     assert template(mode="richest", chart=package, version=version) == template(mode="richest", version=version)
+
+
+@pytest.mark.parametrize("version", HELMS)
+def test_a_parent_chart_has_it_on_a_condition(version: str, tmp_path: Path) -> None:
+    dependency = "{name: radiffuse, version: '*', condition: radiffuse.enabled}"
+    head = "{apiVersion: v2, name: parent, version: 0.1.0"
+    (tmp_path / "Chart.yaml").write_text(f"{head}, dependencies: [{dependency}]}}", encoding="utf-8")
+    helm("package", str(CHART), "--destination", str(tmp_path / "charts"), version=version)
+    command = ("template", "radiffuse", str(tmp_path), "--namespace", "radiffuse", "--set")
+    own = yaml_documents(helm(*command, "global.site=north,radiffuse.enabled=true", version=version))
+    assert own == template(version=version)
+    assert not yaml_documents(helm(*command, "radiffuse.enabled=false", version=version))
 
 
 @pytest.mark.parametrize("kube_version", ["1.30.0", "1.37.1"])

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.charts
 REFUSED_BY_THE_SCHEMA: dict[str, Any] = {
     "nameOverride": "Not_A_Label",
     "fullnameOverride": "a" * 41,
+    "enabled": False,
     "commonLabels.team": "two words",
     "commonAnnotations.note": 1,
     "images.train.registry": "https://registry.example",
