@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from tests.cluster.nodes.cgroups import make_cgroup
 from tests.cluster.nodes.containerd import Containerd, clone
 from tests.cluster.nodes.network import DNS_ADDRESS
 from tests.cluster.plane import ControlPlane
-from tests.cluster.processes import run
+from tests.cluster.processes import ServerError, run
 
 READY_SECONDS = 120.0
 DEVICE_SOCKET = Path("/var/lib/kubelet/device-plugins/kubelet.sock")
 """Where every kubelet listens for device plugins, of which there are none here; the last one that starts has it."""
+RUNTIME_STARTS = "server is not initialized yet"
+"""What a kubelet ends with that comes too early; systemd would start it again."""
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
 
 
@@ -77,9 +80,10 @@ class Node:
         make_cgroup(self._place.cgroup)
         self.containerd.start()
         DEVICE_SOCKET.unlink(missing_ok=True)
-        self._kubelet.start()
-        # Two that listen at the same moment end each other.
-        self._kubelet.wait_until_ready(DEVICE_SOCKET.exists, READY_SECONDS)
+        deadline = time.monotonic() + READY_SECONDS
+        while not self._kubelet_listens():  # two that begin to listen at the same moment end each other
+            if time.monotonic() > deadline:
+                raise ServerError(f"{self.containerd.socket} was not ready for kubelets in {READY_SECONDS:.0f} s")
 
     def wait_until_ready(self) -> None:
         """Wait until pods can be placed on it; raises ServerError or CommandError."""
@@ -102,6 +106,16 @@ class Node:
         """Stop kubelet and daemon; what they started ends with the process namespace."""
         self._kubelet.stop()
         self.containerd.stop()
+
+    def _kubelet_listens(self) -> bool:
+        self._kubelet.start()
+        try:
+            self._kubelet.wait_until_ready(DEVICE_SOCKET.exists, READY_SECONDS)
+        except ServerError:
+            if RUNTIME_STARTS not in self._kubelet.tail():
+                raise
+            return False  # containerd answers before its half for kubelets does
+        return True
 
     def _is_registered(self) -> bool:
         return self.name in self._plane.kubectl("get", "nodes", "--output=name")
