@@ -56,6 +56,7 @@ def answering(body: bytes, content: str = "application/json") -> Iterator[str]:
     ("body", "content", "found"),
     [
         (b"{}", "application/json", "JSON without metadata"),
+        (b'{"metadata": "", "status": "ok", "items": 0, "versions": 1, "resources": {}}', "", "JSON without metadata"),
         (b"[]", "application/json", "JSON of another kind"),
         (b'{"metadata": {}}', "application/json", "an object without a name"),
         (b"<html>Welcome</html>", "text/html", "text/html"),

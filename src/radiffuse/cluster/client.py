@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, UnionType
 from typing import NamedTuple, Self
 
 from kubernetes import client, config
@@ -96,7 +96,7 @@ class ClusterClient:
         query = {"limit": str(LIST_PAGE), "labelSelector": labels, "fieldSelector": fields}
         what = f"list {resource}" + ("" if namespace is None else f" in {namespace}")
         while True:
-            answer = self._json(Request("GET", resource.path(namespace), what, query), "items")
+            answer = self._json(Request("GET", resource.path(namespace), what, query), items=list | None)
             items += answer.get("items") or []
             metadata = answer.get("metadata") or {}
             if not metadata.get("continue"):
@@ -118,7 +118,7 @@ class ClusterClient:
         name = (body.get("metadata") or {}).get("name", "")
         query = {"dryRun": "All"} if is_dry_run else {}
         what = f"{'dry-run ' if is_dry_run else ''}create {resource} {_place(namespace, name)}"
-        return self._json(Request("POST", resource.path(namespace), what, query, body), "metadata")
+        return self._json(Request("POST", resource.path(namespace), what, query, body), metadata=dict)
 
     def patch(
         self, resource: Resource, namespace: str, name: str, changes: Object, seconds: float = READ_SECONDS
@@ -155,8 +155,8 @@ class ClusterClient:
         asked = {"verb": verb, "group": resource.group, "resource": resource.plural, "subresource": subresource}
         asked |= {"name": name} | ({"namespace": namespace} if namespace is not None else {})
         body = {"spec": {"resourceAttributes": asked}}
-        review = self._json(Request("POST", ACCESS_REVIEWS.path(None), f"create {ACCESS_REVIEWS}", {}, body), "status")
-        return bool(review["status"].get("allowed"))
+        review = Request("POST", ACCESS_REVIEWS.path(None), f"create {ACCESS_REVIEWS}", {}, body)
+        return bool(self._json(review, status=dict)["status"].get("allowed"))
 
     def version(self) -> str:
         """Of the API server, such as v1.35.4; every account may ask."""
@@ -165,7 +165,7 @@ class ClusterClient:
     def versions(self, group: str) -> list[str]:
         """Those in which the server knows an API group; none when nobody has installed it. Every account may ask."""
         try:
-            answer = self._json(Request("GET", f"/apis/{group}", f"list the versions of {group}"), "versions")
+            answer = self._json(Request("GET", f"/apis/{group}", f"list the versions of {group}"), versions=list)
         except NotFoundError:
             return []
         return [str(each["version"]) for each in answer["versions"]]
@@ -173,10 +173,9 @@ class ClusterClient:
     def knows(self, resource: Resource) -> bool:
         """Whether the server has that kind of object, in that version; every account may ask."""
         root = f"/apis/{resource.group}" if resource.group else "/api"
+        asked = Request("GET", f"{root}/{resource.version}", f"list the kinds of {resource.group}")
         try:
-            answer = self._json(
-                Request("GET", f"{root}/{resource.version}", f"list the kinds of {resource.group}"), "resources"
-            )
+            answer = self._json(asked, resources=list)
         except NotFoundError:
             return False
         return any(each["name"] == resource.plural for each in answer["resources"])
@@ -195,13 +194,12 @@ class ClusterClient:
         return Change(event["type"], event["object"])
 
     def _object(self, asked: Request) -> Object:
-        answer = self._json(asked, "metadata")
-        if not isinstance(answer["metadata"], dict) or "name" not in answer["metadata"]:
+        if "name" not in (answer := self._json(asked, metadata=dict))["metadata"]:
             raise NoApiError(self.server, asked.what, "an object without a name")
         return answer
 
-    def _json(self, asked: Request, *needed: str) -> Object:
-        """The answer, a JSON object that has what is needed."""
+    def _json(self, asked: Request, **needed: type | UnionType) -> Object:
+        """The answer, a JSON object that has what is needed, of that type."""
         with contextlib.closing(self._send(asked)) as response:
             try:
                 answer = json.loads(response.data)
@@ -212,8 +210,9 @@ class ClusterClient:
                 raise NoApiError(self.server, asked.what, found) from error
         if not isinstance(answer, dict):
             raise NoApiError(self.server, asked.what, f"JSON of another kind ({type(answer).__name__})")
-        if missing := [key for key in needed if key not in answer]:
-            raise NoApiError(self.server, asked.what, f"JSON without {', '.join(missing)}")
+        missing = [key for key, kind in needed.items() if key not in answer or not isinstance(answer[key], kind)]
+        if missing:
+            raise NoApiError(self.server, asked.what, f"JSON without {', '.join(missing)} as Kubernetes has it")
         return answer
 
     def _send(self, asked: Request) -> HTTPResponse:
