@@ -112,6 +112,11 @@ def test_an_endpoint_that_is_no_host_is_refused(environment: pytest.MonkeyPatch,
         StoreSettings.from_environment()
 
 
+def test_a_host_may_end_with_the_dot_of_an_absolute_name(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("MINIO_ENDPOINT", "minio.kubeflow.svc.cluster.local.:9000")
+    assert StoreSettings.from_environment().endpoint == "minio.kubeflow.svc.cluster.local.:9000"
+
+
 @pytest.mark.parametrize("key", ["r\u00e9ader", "two\nlines"])
 def test_an_access_key_that_no_request_can_carry_is_refused_and_not_shown(
     environment: pytest.MonkeyPatch, key: str

@@ -9,9 +9,9 @@ from typing import Self
 from radiffuse.errors import ConfigError
 
 HOST_AND_PORT = re.compile(
-    r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
+    r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
 )
-"""The port may be missing; the protocol then has one."""
+"""The port may be missing; the protocol then has one. A dot at a host's end spares a pod the search of its domains."""
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
