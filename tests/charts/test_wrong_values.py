@@ -101,6 +101,8 @@ NAMED_IN_ITS_SECTION: dict[str, Any] = {
 """Path of a value that does not exist, may not have that name, or was taken away -> what somebody might put there."""
 
 
+TRAINS: list[tuple[str, Any]] = [("job.enabled", True), ("job.config.preset", "roentgen-1k")]
+"""A run whose batch the default job of 64 processes can share."""
 REFUSED_TOGETHER: dict[str, list[tuple[str, Any]]] = {
     "images.train.digest": [("images.requireDigest", True), ("images.pipeline.digest", f"sha256:{'0' * 64}")],
     "devStore.enabled": [("devStore.enabled", True), ("store.endpoint", "minio.example:9000")],
@@ -117,8 +119,8 @@ REFUSED_TOGETHER: dict[str, list[tuple[str, Any]]] = {
     "job.template.queue": [("job.template.workload_priority", "high")],
     "kueue.localQueue.create": [("kueue.workloadPriority.create", True)],
     "job.config.preset": [("job.enabled", True), ("job.config.preset", None)],
-    "job.data.claim.name": [("job.enabled", True), ("job.data.source", "claim")],
-    "job.data.stored.uri": [("job.enabled", True), ("job.data.source", "stored")],
+    "job.data.claim.name": [*TRAINS, ("job.data.source", "claim")],
+    "job.data.stored.uri": [*TRAINS, ("job.data.source", "stored")],
     "kueue.clusterQueue.quotas": [("kueue.clusterQueue.create", True)],
     "job.template.grace_period_seconds": [("job.template.grace_period_seconds", 10)],
     "job.template.metrics_port": [("job.template.metrics_port", 23457)],
@@ -155,6 +157,14 @@ def nested(path: str, value: Any) -> Object:
     if rest.partition(".")[0] == "0":
         inner = [nested("x" + rest, value)["x0"]]
     return {head: inner}
+
+
+def with_values(given: list[tuple[str, Any]]) -> Object:
+    """Values with each of these at its path."""
+    values: Object = {}
+    for path, value in given:
+        values = merged(values, nested(path, value))
+    return values
 
 
 def refusal(values: Object, **options: Any) -> str:
@@ -194,23 +204,20 @@ def test_a_folder_outside_of_the_claim_is_refused(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", [".", "files", "./files/", "a/.hidden/..b/...", "a b/c..d", "..."])
 def test_a_folder_inside_of_the_claim_is_taken(folder: str) -> None:
-    values = nested("job.data.claim", {"name": "data", "path": folder})
-    (made,) = of_kind(template(merged(values, {"job": {"enabled": True, "data": {"source": "claim"}}})), "Job")
+    values = with_values([*TRAINS, ("job.data.source", "claim"), ("job.data.claim", {"name": "data", "path": folder})])
+    (made,) = of_kind(template(values), "Job")
     assert f"'--source=/data/{folder}'" in str(made)
 
 
 @pytest.mark.parametrize("path", REFUSED_TOGETHER)
 def test_values_that_do_not_go_together_are_refused_in_one_sentence(path: str) -> None:
-    values: Object = {}
-    for place, value in REFUSED_TOGETHER[path]:
-        values = merged(values, nested(place, value))
-    (sentence,) = sentences(refusal(values))
+    (sentence,) = sentences(refusal(with_values(REFUSED_TOGETHER[path])))
     assert path in sentence, sentence
 
 
 @pytest.mark.parametrize("path", NEEDS_AN_API)
 def test_an_api_that_the_cluster_lacks_is_named_with_the_value_that_needs_it(path: str) -> None:
-    (sentence,) = sentences(refusal(nested(path, True), apis=()))
+    (sentence,) = sentences(refusal(with_values([(path, True), *TRAINS[1:]]), apis=()))
     assert sentence.startswith(f"{path}: this cluster does not serve {NEEDS_AN_API[path]}; install ")
 
 

@@ -90,6 +90,39 @@ launcher:
 {{- end }}
 {{- end -}}
 
+{{/* Why the job's processes cannot share the run's batch, which the launcher would refuse once all is prepared. */}}
+{{- define "radiffuse.batchProblem" -}}
+{{- $config := .Values.job.config -}}
+{{- $template := .Values.job.template -}}
+{{- $known := .Files.Get "files/batches.yaml" | fromYaml -}}
+{{- $batch := dict -}}
+{{- if $config.document -}}
+{{- $batch = merge $batch ($config.document.train | default dict) $known.document -}}
+{{- else if hasKey $known.presets ($config.preset | default "") -}}
+{{- $batch = merge $batch (get $known.presets $config.preset) -}}
+{{- end -}}
+{{- range $override := $config.overrides -}}
+{{- range $key := list "total_batch_size" "train_batch_size" -}}
+{{- if hasPrefix (printf "train.%s=" $key) $override -}}
+{{- $_ := set $batch $key (trimPrefix (printf "train.%s=" $key) $override) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $total := int64 $batch.total_batch_size -}}
+{{- $most := int64 $batch.train_batch_size -}}
+{{- $each := int64 ($template.processes_per_node | default $template.gpus_per_node) -}}
+{{- $all := mul $template.nodes $each -}}
+{{- if and $total $most $all -}}
+{{- $share := div $total $all -}}
+{{- if mod $total $all -}}
+{{- $fitting := mul $all (max 1 (div (add $total (div $all 2)) $all)) -}}
+job.template.nodes: {{ $template.nodes }} pods of {{ $each }} processes cannot share a batch of {{ $total }} images, train.total_batch_size; change nodes, gpus_per_node or processes_per_node, as the chart's examples/first-run.yaml does, or add train.total_batch_size={{ $fitting }} to job.config.overrides
+{{- else if and (gt $share $most) (mod $share $most) -}}
+job.config.overrides: each of {{ $all }} processes has {{ $share }} of the {{ $total }} images of a batch, which do not divide into micro-steps of train.train_batch_size {{ $most }}; add train.train_batch_size=N with an N that divides {{ $share }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* One container of the launcher's pod. Takes root, name, image, resources, and hasToken and hasData. */}}
 {{- define "radiffuse.step" -}}
 name: {{ .name }}
