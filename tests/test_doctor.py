@@ -170,6 +170,8 @@ def test_the_last_line_and_the_document_count_the_verdicts() -> None:
     assert sum_line(results[:1]).endswith(": ready to train")
     unseen = Result("d", Finding(Verdict.skipped, "unseen", is_hidden=True))
     assert sum_line([*results[:1], unseen]).endswith(": ready to train, as far as this account may look")
+    left_out = list(examine(NOWHERE, made_of(e=lambda _: ok("fine"), f=lambda _: ok("fine")), ["f"]))
+    assert sum_line(left_out).endswith(": ready to train, but for what was left out")
     document = json.loads(as_json(results, "https://x", "train", "2x32"))
     assert document["counts"] == {"ok": 1, "warning": 0, "failed": 1, "skipped": 1}
     assert document["checks"][1] == {"name": "b", "verdict": "failed", "finding": "broken", "fix": "mend it"}

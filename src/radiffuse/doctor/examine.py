@@ -12,6 +12,7 @@ from radiffuse.errors import ConfigError, RadiffuseError
 logger = logging.getLogger(__name__)
 
 SECONDS = 30.0
+LEFT_OUT = skipped("left out, as asked for")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def _left_out(check: Check, blocked: dict[str, str]) -> Finding | None:
     """Why the check is not made, if it is not; what depends on it is then not made either."""
     if check.name in blocked:
         blocked[check.name] = f"{check.name} was left out"
-        return skipped("left out, as asked for")
+        return LEFT_OUT
     for need in check.needs:
         if need in blocked:
             blocked[check.name] = blocked[need]

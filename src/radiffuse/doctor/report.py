@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 
-from radiffuse.doctor.examine import Result
+from radiffuse.doctor.examine import LEFT_OUT, Result
 from radiffuse.doctor.finding import Verdict
 
 MARKS = {Verdict.ok: "ok", Verdict.warning: "warning", Verdict.failed: "FAILED", Verdict.skipped: "skipped"}
@@ -35,6 +35,7 @@ def sum_line(results: Sequence[Result]) -> str:
     if counts[Verdict.failed]:
         return f"{listed}: not ready"
     limit = ", as far as this account may look" if any(result.finding.is_hidden for result in results) else ""
+    limit += ", but for what was left out" if any(result.finding == LEFT_OUT for result in results) else ""
     return f"{listed}: ready to train{limit}"
 
 
