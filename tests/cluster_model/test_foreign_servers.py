@@ -121,6 +121,15 @@ def test_a_kubeconfig_whose_certificate_is_no_base64_is_refused(tmp_path: Path) 
         ClusterClient(path)
 
 
+def test_a_token_at_the_wrong_place_is_not_shown(tmp_path: Path) -> None:
+    path = kubeconfig(tmp_path, "https://127.0.0.1:1")
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(document | {"users": [{"name": "u", "token": "sesame", "exec": {}}]}))
+    with pytest.raises(ClusterError, match=r"cannot be used: .*Expected key user in .*/\{\.\.\.\}; ") as caught:
+        ClusterClient(path)
+    assert "sesame" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("command", "words"), [("false", "process returned 1"), ("/nowhere/plugin", "No such file or directory")]
 )

@@ -22,6 +22,7 @@ from yaml import YAMLError
 
 from radiffuse.cluster.api_errors import NoApiError, NotFoundError, refusal, unreachable
 from radiffuse.cluster.kinds import ACCESS_REVIEWS, Object, Resource
+from radiffuse.cluster.kubeconfig import kubeconfig_files, without_entries
 from radiffuse.cluster.stream import Change, Stream
 from radiffuse.errors import ClusterError
 
@@ -252,7 +253,7 @@ def _configure(configuration: client.Configuration, kubeconfig: Path | None, con
     if kubeconfig is None and not os.environ.get("KUBECONFIG") and (SERVICE_ACCOUNT / "token").is_file():
         config.load_incluster_config(client_configuration=configuration)
         return (SERVICE_ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
-    files = _kubeconfig_files(kubeconfig)
+    files = kubeconfig_files(kubeconfig)
     joined = os.pathsep.join(map(str, files))
     try:
         with _complaints_raised():
@@ -260,7 +261,7 @@ def _configure(configuration: client.Configuration, kubeconfig: Path | None, con
         contexts, active = config.list_kube_config_contexts(joined)
     except (ConfigException, YAMLError, OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ClusterError(
-            f"the kubeconfig {joined} cannot be used: {' '.join(str(error).split())}; "
+            f"the kubeconfig {joined} cannot be used: {without_entries(' '.join(str(error).split()))}; "
             '"kubectl config view" shows what is in it'
         ) from error
     chosen = next((entry for entry in contexts if entry["name"] == context), active)
@@ -285,17 +286,3 @@ def _complaints_raised() -> Iterator[None]:
         logging.getLogger().removeFilter(keep)
     if said:
         raise ConfigException(f"its plugin for credentials failed: {'; '.join(said)}")
-
-
-def _kubeconfig_files(kubeconfig: Path | None) -> list[Path]:
-    """Those that exist of the ones asked for; raises ClusterError when there are none."""
-    named = str(kubeconfig) if kubeconfig is not None else os.environ.get("KUBECONFIG", "")
-    candidates = [Path(part).expanduser() for part in (named or "~/.kube/config").split(os.pathsep) if part]
-    files = [path for path in candidates if path.is_file()]
-    if not files:
-        looked = ", ".join(map(str, candidates)) or repr(named)
-        raise ClusterError(
-            f"no kubeconfig at {looked}, and this is not a pod with an account of its own; name one with --kubeconfig "
-            "or KUBECONFIG"
-        )
-    return files
