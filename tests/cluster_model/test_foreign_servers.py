@@ -30,12 +30,13 @@ def kubeconfig(folder: Path, server: str, **user: Any) -> Path:
 
 
 @contextmanager
-def answering(body: bytes, content: str = "application/json") -> Iterator[str]:
+def answering(body: bytes, content: str = "application/json", *, status: int = 200) -> Iterator[str]:
     """A server that says the same to everything."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def answer(self) -> None:
-            self.send_response(200)
+            self.send_response(status)
+            self.send_header("Location", "/login")
             self.send_header("Content-Type", content)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -80,6 +81,16 @@ def test_a_server_of_another_kind_is_told_from_one_that_is_down(
         ):
             with pytest.raises(NoApiError, match=NO_API):
                 ask()
+
+
+@pytest.mark.parametrize("status", [301, 302, 307])
+def test_a_log_in_page_that_lies_behind_a_redirect_is_no_api(tmp_path: Path, status: int) -> None:
+    with (
+        answering(b"", status=status) as address,
+        ClusterClient(kubeconfig(tmp_path, f"http://{address}")) as client,
+        pytest.raises(NoApiError, match=f"{NO_API}: asked to get pods train/x, it sent a redirect; "),
+    ):
+        client.get(PODS, "train", "x")
 
 
 def test_a_watch_that_brings_something_else_is_no_api(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ The server's own words are part of every message: a webhook's or a quota's reaso
 import json
 from typing import Any
 
-from urllib3.exceptions import HTTPError, MaxRetryError, ReadTimeoutError, SSLError
+from urllib3.exceptions import HTTPError, MaxRetryError, ReadTimeoutError, ResponseError, SSLError
 
 from radiffuse.errors import ClusterError, ConfigError
 
@@ -96,6 +96,8 @@ def unreachable(error: Exception, what: str, server: str) -> ClusterError:
     reason = error.reason if isinstance(error, MaxRetryError) and error.reason is not None else error
     if isinstance(reason, ReadTimeoutError):
         return UnavailableError(f"{server} did not answer in time when asked to {what}")
+    if isinstance(reason, ResponseError):  # RETRIES follow no redirect; an API server sends none
+        return NoApiError(server, what, "a redirect")
     if any(words in str(reason).upper() for words in NO_TLS):
         return ClusterError(
             f"{server} does not speak TLS ({_last_words(reason)}); check the address in the kubeconfig: the port may "
