@@ -19,6 +19,7 @@ GATEWAYS = {
     "minio": {"src/radiffuse/storage.py"},
     "kubernetes": {"src/radiffuse/cluster/client.py"},
     "kfp": {"pipelines/", "components/"},
+    "huggingface_hub": {"src/radiffuse/hub.py"},
 }
 
 

@@ -30,7 +30,7 @@ class Progress:
         self._is_silent = os.environ.get("RANK", "0") != "0"
         self._is_closed = False
         self._bar: tqdm[Any] | None = None
-        if not self._is_silent and _has_terminal() and os.environ.get("RADIFFUSE_PROGRESS") != "lines":
+        if not self._is_silent and shows_bars():
             self._bar = _open_bar(total, label, unit)
 
     def update(self, n: int = 1, **figures: object) -> None:
@@ -87,6 +87,11 @@ def track(
         for item in iterable:
             yield item
             progress.update()
+
+
+def shows_bars() -> bool:
+    """Whether progress is drawn, and not told in lines."""
+    return _has_terminal() and os.environ.get("RADIFFUSE_PROGRESS") != "lines"
 
 
 def _has_terminal() -> bool:

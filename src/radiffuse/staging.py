@@ -9,7 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from radiffuse.errors import DataError, StorageError
+from radiffuse.errors import DataError
+from radiffuse.hub import download_model
 from radiffuse.manifest import Manifest, digest_of
 from radiffuse.storage import Store
 
@@ -70,29 +71,8 @@ def _resolve(source: str, revision: str | None, download: Path) -> tuple[Path, s
         )
     if revision is None:
         raise DataError(f"{source} is on the hub, where branches move; name the commit with --revision")
-    return _download(source, revision, download), _slug(source.replace("/", "--")), f"hub:{source}@{revision}"
-
-
-def _download(source: str, revision: str, folder: Path) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    try:
-        snapshot_download(
-            source,
-            revision=revision,
-            local_dir=folder,
-            allow_patterns=HUB_PATTERNS,
-            ignore_patterns=["*.bin", "*.ckpt"],
-        )
-    except RepositoryNotFoundError as error:
-        raise DataError(f"the hub has no {source}, or it is gated; set HF_TOKEN once you have accepted it") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise StorageError(
-            f"{source} at revision {revision} cannot be downloaded from the hub; "
-            "check the network and the revision, or stage a local folder instead"
-        ) from error
-    return folder
+    download_model(source, revision, download, HUB_PATTERNS)
+    return download, _slug(source.replace("/", "--")), f"hub:{source}@{revision}"
 
 
 def _slug(name: str) -> str:
