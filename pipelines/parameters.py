@@ -10,7 +10,7 @@ import yaml
 
 from radiffuse.cluster.job import load_job
 from radiffuse.cluster.sections import RunFacts
-from radiffuse.config import load_config
+from radiffuse.config import is_document, load_config
 from radiffuse.errors import ConfigError
 from radiffuse.parts import Part
 
@@ -134,7 +134,7 @@ def _check_together(values: Mapping[str, Any]) -> None:
 
 def _with_content(value: str) -> str:
     """A document in place of the path of its file, which the steps would not see."""
-    if value.lstrip().startswith("{") or not Path(value).is_file():
+    if is_document(value) or not Path(value).is_file():
         return value
     try:
         return json.dumps(yaml.safe_load(Path(value).read_text(encoding="utf-8")))

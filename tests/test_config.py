@@ -136,6 +136,12 @@ def test_broken_yaml_is_refused_with_its_place() -> None:
         load_config("{name: [")
 
 
+def test_a_document_of_several_lines_may_be_given_as_it_stands() -> None:
+    assert load_config("name: mine\ntrain:\n  max_train_steps: 7\n").train.max_train_steps == 7
+    with pytest.raises(ConfigError, match=r"^train\.max_step: unknown setting$"):
+        load_config("# of mine\nname: mine\ntrain: {max_step: 7}")
+
+
 def test_a_document_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("- demo\n")
     with pytest.raises(ConfigError, match=r"run\.yaml must hold settings by section, not list"):

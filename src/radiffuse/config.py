@@ -229,9 +229,14 @@ def validated(model: type[_Model], document: dict[str, Any]) -> _Model:
         raise ConfigError(_describe(error)) from error
 
 
+def is_document(source: str) -> bool:
+    """Whether it is a document itself, in braces or of several lines; else a preset's name or a path."""
+    return source.lstrip().startswith("{") or "\n" in source.strip()
+
+
 def _find(source: str, presets: Traversable) -> tuple[str, str]:
     """A document's text, and what to call it."""
-    if source.lstrip().startswith("{"):
+    if is_document(source):
         return source, "the document given"
     if source in documents_in(presets):
         return (presets / f"{source}.yaml").read_text(encoding="utf-8"), f"preset {source}"

@@ -32,6 +32,11 @@ def loaded(mode: str, folder: Path) -> TrainingJob:
     return load_job(str(path), run=RUN)
 
 
+def test_the_document_is_understood_as_text(mode: str, tmp_path: Path) -> None:
+    """The release's notes give it to a pipeline so."""
+    assert load_job(documents_of(mode)["job.yaml"].strip(), run=RUN) == loaded(mode, tmp_path)
+
+
 def name_of(image: Image) -> str:
     registry = f"{image.registry}/" if image.registry else ""
     digest = f"@{image.digest}" if image.digest else ""

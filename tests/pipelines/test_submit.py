@@ -10,6 +10,8 @@ import pytest
 
 from pipelines import submit
 from pipelines.parameters import check_parameters
+from radiffuse.cluster.job import load_job
+from tests.cluster_model.jobs import RUN
 from tests.pipelines.kfp_rest import API, Execute, KfpServer, kfp_run_submit
 
 ROOT = Path(__file__).parents[2]
@@ -145,6 +147,13 @@ def test_a_file_is_sent_as_its_content(tmp_path: Path) -> None:
     assert json.loads(sent["config"]) == {"name": "mine", "train": {"max_train_steps": 7}}
 
 
+def test_a_document_may_be_given_as_it_stands() -> None:
+    job = "nodes: 8\ngpus_per_node: 8\n" + "env: {NOTE: " + "long " * 100 + "}"
+    assert (
+        check_parameters(FINETUNE, ["source=/d", "base_model=tiny", "config=roentgen-1k", f"job={job}"])["job"] == job
+    )
+
+
 def test_a_job_that_fits_the_run_is_accepted() -> None:
     sent = check_parameters(FINETUNE, ["source=/d", "base_model=tiny", "config=roentgen-1k", "job=2x32"])
     assert sent["job"] == "2x32"
@@ -152,11 +161,12 @@ def test_a_job_that_fits_the_run_is_accepted() -> None:
 
 def test_the_true_command_line_submits_and_follows_to_the_end_but_exits_with_0_when_the_run_fails() -> None:
     with KfpServer(ends("FAILED", ("ingest", "FAILED"))) as server:
-        done = kfp_run_submit(server, FINETUNE, "-w", *GOOD, "gpus=0", 'cpu="2"')
+        done = kfp_run_submit(server, FINETUNE, "-w", *GOOD, "gpus=0", 'cpu="2"', "job=nodes: 8\ngpus_per_node: 8")
         (run,) = server.runs.values()
     assert done.returncode == 0, done.stderr
     assert "Run is finished with state FAILED." in done.stdout
     assert run["runtime_config"]["parameters"]["gpus"] == 0, "a number, though the parameter is text"
     assert run["runtime_config"]["parameters"]["cpu"] == "2"
+    assert load_job(run["runtime_config"]["parameters"]["job"], run=RUN).nodes == 8, "as the chart's notes send it"
     assert set(run["pipeline_spec"]) == {"pipeline_spec", "platform_spec"}
     assert ("POST", f"{API}/runs") in server.requests
