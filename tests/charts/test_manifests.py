@@ -1,13 +1,16 @@
 """manifests/ is what the chart makes: each overlay is the chart with the CI values of the same name."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from charts import manifests
 from pipelines.generate import ROOT, check
-from tests.charts.rendering import Object, yaml_documents
+from radiffuse.doctor.surroundings import examined_job
+from tests.charts.rendering import Object, of_kind, yaml_documents
 from tests.cluster.build import executable
 from tests.cluster.processes import run
 
@@ -34,6 +37,20 @@ def test_the_committed_files_are_current() -> None:
 def test_nothing_of_helms_is_in_them() -> None:
     for path in (ROOT / manifests.FOLDER).rglob("*.yaml"):
         assert "helm" not in path.read_text(encoding="utf-8").lower().replace("helm.md", ""), path
+
+
+def test_the_overlay_that_the_page_shows_gives_the_job_document_and_moves_everything(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "manifests.md").read_text(encoding="utf-8")
+    for name, content in re.findall(r"```yaml\n# (\S+\.yaml)\n(.+?)```", page, re.DOTALL):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    (tmp_path / "radiffuse").symlink_to(ROOT)
+    made = yaml_documents(run([str(executable("kubectl")), "kustomize", str(tmp_path)]))
+    (job,) = of_kind(made, "ConfigMap")
+    document = examined_job(json.dumps(yaml.safe_load(job["data"]["job.yaml"])))
+    assert (document.nodes, document.store.ca_secret) == (4, "minio-ca")
+    assert {each["metadata"]["namespace"] for each in made} == {"research"}
+    subjects = [subject for each in of_kind(made, "RoleBinding") for subject in each["subjects"]]
+    assert {subject["namespace"] for subject in subjects} == {"research"}
 
 
 @pytest.mark.parametrize(
