@@ -160,6 +160,17 @@ def test_a_variable_that_names_no_kubeconfig_is_shown(monkeypatch: pytest.Monkey
         ClusterClient()
 
 
+@pytest.mark.parametrize(
+    ("named", "why"), [("~nobody-of-that-name/config", "home directory"), ("x" * 300, "File name too long")]
+)
+def test_a_kubeconfig_that_cannot_be_looked_for_is_one_error(
+    monkeypatch: pytest.MonkeyPatch, named: str, why: str
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", named)
+    with pytest.raises(ClusterError, match=rf"cannot look for a kubeconfig at {named} \(.*{why}.*\); name one"):
+        ClusterClient()
+
+
 def test_a_port_that_nobody_answers_is_worth_a_retry(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
