@@ -171,6 +171,15 @@ def test_a_kubeconfig_that_cannot_be_looked_for_is_one_error(
         ClusterClient()
 
 
+def test_a_pods_account_that_leads_to_no_server_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setattr("radiffuse.cluster.client.SERVICE_ACCOUNT", tmp_path)
+    (tmp_path / "token").write_text("x")
+    with pytest.raises(ClusterError, match=r"the pod's own account at .* cannot be used: Service host/port is not set"):
+        ClusterClient()
+
+
 def test_a_port_that_nobody_answers_is_worth_a_retry(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -251,8 +251,7 @@ def _place(namespace: str | None, name: str) -> str:
 def _configure(configuration: client.Configuration, kubeconfig: Path | None, context: str | None) -> str:
     """Fill in server and credentials; returns the namespace that goes with them."""
     if kubeconfig is None and not os.environ.get("KUBECONFIG") and (SERVICE_ACCOUNT / "token").is_file():
-        config.load_incluster_config(client_configuration=configuration)
-        return (SERVICE_ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
+        return _configure_in_pod(configuration)
     files = kubeconfig_files(kubeconfig)
     joined = os.pathsep.join(map(str, files))
     try:
@@ -266,6 +265,17 @@ def _configure(configuration: client.Configuration, kubeconfig: Path | None, con
         ) from error
     chosen = next((entry for entry in contexts if entry["name"] == context), active)
     return str((chosen.get("context") or {}).get("namespace") or "default")
+
+
+def _configure_in_pod(configuration: client.Configuration) -> str:
+    try:
+        config.load_incluster_config(client_configuration=configuration)
+        return (SERVICE_ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
+    except (ConfigException, OSError) as error:
+        raise ClusterError(
+            f"the pod's own account at {SERVICE_ACCOUNT} cannot be used: {error}; name a kubeconfig with --kubeconfig "
+            "or KUBECONFIG"
+        ) from error
 
 
 @contextlib.contextmanager
