@@ -230,6 +230,8 @@ def _handler(api: SmallApi) -> type[http.server.BaseHTTPRequestHandler]:
         def _send(self, status: int, data: bytes) -> None:
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
+            if status in (429, 503):  # as the real one says when it starts or has too much to do
+                self.send_header("Retry-After", "1")
             self.end_headers()
             self.wfile.write(data)
 

@@ -34,7 +34,7 @@ WATCH_SECONDS = 60
 """The server ends a watch after this long, so that a connection which died in silence is noticed."""
 LIST_PAGE = 500
 # A second attempt when a kept connection turns out to be closed; who waits for a server to come back does so itself.
-RETRIES = Retry(total=2, connect=1, read=1, redirect=0, status=0, backoff_factor=0.1)
+RETRIES = Retry(total=2, connect=1, read=1, redirect=0, status=0, respect_retry_after_header=False, backoff_factor=0.1)
 
 
 class Request(NamedTuple):
