@@ -9,9 +9,9 @@ INTRODUCTION = """# Is this cluster ready?
 line how it stands; below what is not as it should be stands what to do.
 
 ```sh
-radiffuse doctor --namespace train                                          # for the default job, two nodes of 32 GPUs
-radiffuse doctor --namespace train --job 8x8 --set-job queue=research       # for the job that you mean to run
-radiffuse doctor --namespace train --job job.yaml --json                    # for a program
+radiffuse doctor --namespace radiffuse                                      # for the default job, two nodes of 32 GPUs
+radiffuse doctor --namespace radiffuse --job 8x8 --set-job queue=research   # for the job that you mean to run
+radiffuse doctor --namespace radiffuse --job job.yaml --json                # for a program
 ```
 
 It takes a job as `radiffuse train --job` does ([jobs.md](jobs.md)): whether the gang fits, the queue exists and the

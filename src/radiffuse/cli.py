@@ -43,7 +43,7 @@ app = typer.Typer(
 )
 app.add_typer(store_app, name="store")
 app.add_typer(job_app, name="job")
-app.command(epilog="Example: radiffuse doctor --namespace train --job 2x32")(doctor)
+app.command(epilog="Example: radiffuse doctor --namespace radiffuse --job 2x32")(doctor)
 
 
 def _version(value: bool) -> None:
