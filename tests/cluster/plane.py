@@ -6,12 +6,11 @@ import logging
 import signal
 import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from tests.cluster.api import Api
 from tests.cluster.build import executable
 from tests.cluster.certificates import Authority, write_kubeconfig
 from tests.cluster.isolation import ADDRESS
@@ -56,8 +55,9 @@ class ControlPlane:
         self._controllers = [self._controller_manager(), self._scheduler()]
         self._init_image = init_image
         self._operator: OperatorProcess | None = None
-        self._tls = ssl.create_default_context(cafile=str(self.authority.certificate))
-        self._tls.load_cert_chain(folder / "pki" / "admin.crt", folder / "pki" / "admin.key")
+        tls = ssl.create_default_context(cafile=str(self.authority.certificate))
+        tls.load_cert_chain(folder / "pki" / "admin.crt", folder / "pki" / "admin.key")
+        self.api = Api(self.server, tls)
 
     def __enter__(self) -> Self:
         try:
@@ -105,9 +105,8 @@ class ControlPlane:
 
     def apply(self, *objects: dict[str, Any]) -> None:
         """Apply objects on the server's side; raises CommandError with the API's words."""
-        # One by one: for a List kubectl fetches the schemas of all kinds, which take the API server seconds to make.
-        documents = "\n---\n".join(json.dumps(each) for each in objects)
-        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=documents, seconds=START_SECONDS)
+        for each in objects:
+            self.api.apply(each, START_SECONDS)
 
     def wait_for_kinds(self, *objects: dict[str, Any]) -> None:
         """Wait until the API tells clients of every kind that these objects define, which is later than Established."""
@@ -147,14 +146,7 @@ class ControlPlane:
             self._operator.start()
 
     def _wait_for_api_server(self) -> None:
-        self._api_server.wait_until_ready(lambda: self._answers("/readyz"), START_SECONDS)
-
-    def _answers(self, path: str) -> bool:
-        try:
-            with urllib.request.urlopen(self.server + path, timeout=5, context=self._tls) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, TimeoutError, ConnectionError):
-            return False
+        self._api_server.wait_until_ready(lambda: self.api.answers("/readyz"), START_SECONDS)
 
     def _client_kubeconfig(self, name: str, user: str, group: str | None = None) -> Path:
         certificate, key = self.authority.client(name, user, group)

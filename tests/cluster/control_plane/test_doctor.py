@@ -115,10 +115,8 @@ def test_the_command_prints_a_document_with_no_secret_in_it(site: Site) -> None:
     assert [word for word in (settings.secret_key, settings.access_key, token, "a-wrong-key") if word in shown] == []
 
 
-def test_a_trainjob_is_examined_where_trainer_and_jobset_run(
-    control_plane: ControlPlane, site: Site, request: pytest.FixtureRequest
-) -> None:
-    request.getfixturevalue("trainer")  # not before, since its webhooks would answer to the tests above
+@pytest.mark.usefixtures("trainer")  # the last test here, since its webhooks would answer to those above
+def test_a_trainjob_is_examined_where_trainer_and_jobset_run(site: Site) -> None:
     site.job |= {"backend": "trainjob"} | NO_QUEUE
     results = site.examine()
     expected = HEALTHY | {"init container": Verdict.skipped}
