@@ -60,6 +60,11 @@ class GpuNodes:
     def __exit__(self, *_exception: object) -> None:
         self._server.stop(signal.SIGKILL)
 
+    def succeed(self, namespace: str) -> None:
+        """Let the containers that run in a namespace end with exit 0."""
+        outcome = "test.radiffuse.org/outcome=succeed"
+        self._plane.kubectl("annotate", "pods", "--all", "--overwrite", outcome, "--namespace", namespace)
+
     def write_log(self, namespace: str, pod: str, text: str) -> None:
         """Append lines to what `kubectl logs` shows of a pod, in the format in which a kubelet keeps them."""
         path = self._logs / f"{namespace}_{pod}.log"

@@ -2,7 +2,16 @@
 
 import pytest
 
+from tests.cluster.plane import ControlPlane
+from tests.cluster_model.launches import make_secret
 from tests.conftest import StoreServer
+
+
+@pytest.fixture
+def job_namespace(control_plane: ControlPlane, namespace: str) -> str:
+    """A namespace with the store's secret, which every job asks for."""
+    make_secret(control_plane, namespace)
+    return namespace
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from radiffuse.cluster.submit import job_for
 from radiffuse.errors import Preempted
 from radiffuse.storage import Store
 from radiffuse.train_plan import TrainPlan, plan_training
+from tests.cluster.fake_nodes import GpuNodes
 from tests.cluster.plane import ControlPlane
 from tests.cluster.processes import wait_until
 from tests.cluster_model.launches import (
@@ -118,16 +119,16 @@ def test_a_launcher_that_is_killed_half_a_second_after_sigterm_leaves_its_job_su
     assert max(delays) < LEFT_SECONDS
 
 
-@pytest.mark.usefixtures("gpu_nodes", "store_access")
+@pytest.mark.usefixtures("store_access")
 def test_the_command_returns_the_result_as_a_local_run_would(
-    control_plane: ControlPlane, store: Store, namespace: str, tmp_path: Path
+    control_plane: ControlPlane, gpu_nodes: GpuNodes, store: Store, namespace: str, tmp_path: Path
 ) -> None:
     make_secret(control_plane, namespace)
-    shown = document("succeed", namespace=namespace, after_milliseconds=4000)
-    command = Command(tmp_path, control_plane.kubeconfig, shown)
+    command = Command(tmp_path, control_plane.kubeconfig, document("run", namespace=namespace))
     with command.running() as process:
         wait_until(lambda: "phase=starting" in command.log, 60, "containers run")
         publish_result(store, command.plan)
+        gpu_nodes.succeed(namespace)
         assert process.wait(60) == 0, command.log
     assert json.loads(command.out.read_text())["uri"] == command.plan.uri
     page = command.summary.read_text()

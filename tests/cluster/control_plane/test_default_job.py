@@ -41,8 +41,7 @@ def environment(pod: Object) -> dict[str, str | None]:
 def test_the_default_job_runs_on_two_nodes_of_32_gpus_and_succeeds(
     control_plane: ControlPlane, gpu_nodes: GpuNodes, namespace: str
 ) -> None:
-    outcome = "annotations={test.radiffuse.org/outcome: succeed, test.radiffuse.org/after-milliseconds: 3000}"
-    job = make_job(outcome)
+    job = make_job()
     create(control_plane, namespace, job)
     wait_for(control_plane, namespace, job, "Running")
     pods = pods_of(control_plane, namespace, job)
@@ -62,6 +61,7 @@ def test_the_default_job_runs_on_two_nodes_of_32_gpus_and_succeeds(
         )
         assert pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "32"
         assert pod["status"]["qosClass"] == "Guaranteed"
+    gpu_nodes.succeed(namespace)
     wait_for(control_plane, namespace, job, "Succeeded")
 
 

@@ -62,44 +62,6 @@ def container_status(plane: ControlPlane, namespace: str, pod: str) -> dict[str,
     return status
 
 
-def test_a_job_over_two_nodes_of_32_gpus_runs_and_succeeds(
-    control_plane: ControlPlane, gpu_nodes: GpuNodes, namespace: str
-) -> None:
-    control_plane.apply(pytorchjob("whole", namespace, outcome="succeed", after_milliseconds="3000"))
-
-    wait_for(control_plane, namespace, "whole", "Running")
-    pods = control_plane.get("pods", "--namespace", namespace)["items"]
-    assert sorted(pod["spec"]["nodeName"] for pod in pods) == list(gpu_nodes.names)
-    for pod in pods:
-        environment = {each["name"]: each["value"] for each in pod["spec"]["containers"][0]["env"]}
-        assert (environment["PET_NNODES"], environment["PET_NPROC_PER_NODE"], environment["WORLD_SIZE"]) == (
-            "2",
-            "32",
-            "64",
-        )
-    wait_for(control_plane, namespace, "whole", "Succeeded")
-
-
-def test_a_second_job_stays_pending_and_the_scheduler_says_why(
-    control_plane: ControlPlane, gpu_nodes: GpuNodes, namespace: str
-) -> None:
-    control_plane.apply(pytorchjob("first", namespace))
-    wait_for(control_plane, namespace, "first", "Running")
-    control_plane.apply(pytorchjob("second", namespace))
-
-    def refusal() -> str | None:
-        events = control_plane.get("events", "--namespace", namespace)["items"]
-        said = [each["message"] for each in events if "second" in each["involvedObject"]["name"]]
-        return next((message for message in said if "Insufficient nvidia.com/gpu" in message), None)
-
-    assert "2 Insufficient nvidia.com/gpu" in wait_until(refusal, SECONDS, "the scheduler says why it waits")
-    phases = {
-        pod["metadata"]["name"]: pod["status"]["phase"]
-        for pod in control_plane.get("pods", "--namespace", namespace)["items"]
-    }
-    assert phases["second-master-0"] == phases["second-worker-0"] == "Pending"
-
-
 def test_the_webhook_refuses_a_wrong_job_in_its_own_words(control_plane: ControlPlane, namespace: str) -> None:
     with pytest.raises(CommandError, match="must have at least one container with name pytorch"):
         control_plane.apply(pytorchjob("wrong", namespace, container="main"))

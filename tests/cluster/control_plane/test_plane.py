@@ -33,12 +33,6 @@ def test_an_account_may_do_what_it_was_given_and_no_more(control_plane: ControlP
         control_plane.kubectl("get", "pods", kubeconfig=kubeconfig)
 
 
-def test_the_api_server_comes_back_with_all_it_had(control_plane: ControlPlane, namespace: str) -> None:
-    control_plane.restart_api_server()
-
-    assert control_plane.get("namespace", namespace)["status"]["phase"] == "Active"
-
-
 def test_without_the_operator_no_job_is_admitted_and_with_it_again(control_plane: ControlPlane, namespace: str) -> None:
     job = {
         "apiVersion": "kubeflow.org/v1",

@@ -34,12 +34,6 @@ def client(control_plane: ControlPlane) -> Any:
         yield made
 
 
-@pytest.fixture
-def job_namespace(control_plane: ControlPlane, namespace: str) -> str:
-    make_secret(control_plane, namespace)
-    return namespace
-
-
 def job_of(plan: TrainPlan, namespace: str, **fields: Any) -> TrainingJob:
     return job_for(plan, json.dumps(document(**fields)), namespace)
 

@@ -19,7 +19,7 @@ from tests.cluster.fake_nodes import GpuNodes
 from tests.cluster.plane import ControlPlane
 from tests.cluster.processes import wait_until
 from tests.cluster.trainer import Trainer
-from tests.cluster_model.launches import document, launched, make_plan, make_secret
+from tests.cluster_model.launches import document, launched, make_plan
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("gpu_nodes", "trainer")]
 
@@ -28,12 +28,6 @@ WAIT = 60.0
 KINDS = "trainjobs,trainingruntimes,jobsets"
 
 Object = dict[str, Any]
-
-
-@pytest.fixture
-def job_namespace(control_plane: ControlPlane, namespace: str) -> str:
-    make_secret(control_plane, namespace)
-    return namespace
 
 
 def shown(outcome: str, **fields: Any) -> Object:
@@ -51,10 +45,9 @@ def pods(plane: ControlPlane, namespace: str) -> list[Object]:
 def test_a_train_job_is_made_pods_on_two_nodes_and_succeeds(
     control_plane: ControlPlane, gpu_nodes: GpuNodes, store: Store, job_namespace: str
 ) -> None:
-    with launched(control_plane, store, job_namespace, shown("succeed", after_milliseconds=3000)) as launch:
-        wait_until(lambda: "starting" in launch.phases(), WAIT, "containers run")
-        first, second = pods(control_plane, job_namespace)
+    with launched(control_plane, store, job_namespace, shown("succeed")) as launch:
         state = launch.wait()
+        first, second = pods(control_plane, job_namespace)
     assert (state.phase, state.exit_code) == (Phase.succeeded, 0)
     assert sorted(pod.node for pod in state.pods) == list(gpu_nodes.names)
     for pod in (first, second):

@@ -18,19 +18,13 @@ from radiffuse.storage import Store
 from tests.cluster.fake_nodes import GpuNodes
 from tests.cluster.plane import ControlPlane
 from tests.cluster.processes import wait_until
-from tests.cluster_model.launches import document, launched, make_secret
+from tests.cluster_model.launches import document, launched
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("gpu_nodes")]
 
 WRONG = Ending(Outcome.WRONG_INPUT, "train.learning_rate must be below 1", 0).to_json()
 WAIT = 60.0
 GAVE_UP = Ending(Outcome.GAVE_UP, "5 starts without a newer checkpoint", 40).to_json()
-
-
-@pytest.fixture
-def job_namespace(control_plane: ControlPlane, namespace: str) -> str:
-    make_secret(control_plane, namespace)
-    return namespace
 
 
 def condition(plane: ControlPlane, namespace: str, name: str, kind: str) -> str:
@@ -44,18 +38,27 @@ def test_success_is_seen_with_its_progress_and_its_log(
     store: Store,
     job_namespace: str,
     capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shown = document("succeed", after_milliseconds=8000)
-    with launched(control_plane, store, job_namespace, shown) as launch:
+    monkeypatch.setattr(watch, "HEARTBEAT_POLL_SECONDS", 0.5)
+    shown: list[str] = []
+
+    def is_logged() -> bool:
+        shown.append(capfd.readouterr().err)
+        return "step=1 loss=0.5" in "".join(shown)
+
+    with launched(control_plane, store, job_namespace, document("run")) as launch:
         first = f"{launch.job.name}-master-0"
         gpu_nodes.write_log(job_namespace, first, "step=1 loss=0.5")
         wait_until(lambda: "starting" in launch.phases(), WAIT, "containers run")
         launch.beat(50)
+        wait_until(lambda: "running" in launch.phases(), WAIT, "progress is seen")
+        wait_until(is_logged, WAIT, "the log is shown")
+        gpu_nodes.succeed(job_namespace)
         state = launch.wait()
         gpu_nodes.write_log(job_namespace, first, "step=2 loss=0.4")
     assert (state.phase, state.exit_code) == (Phase.succeeded, 0)
-    assert "running" in launch.phases()
-    assert capfd.readouterr().err.count("step=1 loss=0.5") == 1
+    assert "".join([*shown, capfd.readouterr().err]).count("step=1 loss=0.5") == 1
     assert sorted(pod.node for pod in state.pods) == list(gpu_nodes.names)
     assert state.heartbeat is not None and state.heartbeat.seconds_left == 50.0
 
@@ -215,12 +218,12 @@ def test_an_operator_that_does_not_react_is_named_after_the_deadline(
     with control_plane.without_training_operator():
         allow_without_webhook(control_plane, "Ignore")
         try:
-            with launched(control_plane, store, job_namespace, document(), admitted_seconds=10) as launch:
+            with launched(control_plane, store, job_namespace, document(), admitted_seconds=3) as launch:
                 state = launch.wait()
         finally:
             allow_without_webhook(control_plane, "Fail")
     assert (state.phase, state.exit_code) == (Phase.failed, 1)
-    assert "the operator has not made the job's pods within 10 s" in state.reason
+    assert "the operator has not made the job's pods within 3 s" in state.reason
     assert "is Kubeflow Training Operator 1.9 installed and running?" in state.reason
 
 

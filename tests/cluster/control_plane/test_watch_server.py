@@ -10,6 +10,7 @@ from radiffuse.cluster.kinds import PODS, Resource
 from radiffuse.cluster.mirror import Mirror
 from radiffuse.cluster.state import Phase
 from radiffuse.storage import Store
+from tests.cluster.fake_nodes import GpuNodes
 from tests.cluster.plane import ControlPlane
 from tests.cluster.processes import wait_until
 from tests.cluster_model.launches import document, launched, make_secret
@@ -27,14 +28,14 @@ def names(mirror: Mirror) -> set[str]:
     return {item["metadata"]["name"] for item in mirror.items()} - {"kube-root-ca.crt"}
 
 
-@pytest.mark.usefixtures("gpu_nodes")
 def test_a_job_is_watched_across_a_restart_of_the_api_server(
-    control_plane: ControlPlane, store: Store, namespace: str
+    control_plane: ControlPlane, gpu_nodes: GpuNodes, store: Store, namespace: str
 ) -> None:
     make_secret(control_plane, namespace)
-    with launched(control_plane, store, namespace, document("succeed", after_milliseconds=15000)) as launch:
+    with launched(control_plane, store, namespace, document("run")) as launch:
         wait_until(lambda: "starting" in launch.phases(), 60, "containers run")
         control_plane.restart_api_server(down_seconds=2.0)
+        gpu_nodes.succeed(namespace)
         state = launch.wait(120)
     assert (state.phase, state.exit_code) == (Phase.succeeded, 0)
 
