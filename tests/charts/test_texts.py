@@ -158,3 +158,12 @@ def test_an_empty_text_in_values_wins_over_the_charts_own_and_over_common_ones()
     assert account["metadata"]["annotations"]["owner"] == "" and account["metadata"]["labels"]["team"] == "radiology"
     (document,) = [each["data"]["job.yaml"] for each in rendered if "job.yaml" in each.get("data", {})]
     assert yaml.safe_load(document)["labels"]["team"] == ""
+
+
+def test_what_is_to_outlive_the_release_may_say_so_to_helm() -> None:
+    keep = {"helm.sh/resource-policy": "keep"}
+    values = {"serviceAccount": {"annotations": keep}, "devStore": {"persistence": {"annotations": keep}}}
+    rendered = template(values, mode="richest")
+    for kind in ("ServiceAccount", "PersistentVolumeClaim"):
+        (kept,) = of_kind(rendered, kind)
+        assert kept["metadata"]["annotations"].items() >= keep.items()
