@@ -88,7 +88,10 @@ class JobSteps(ChartSettings):
 
     prepare: Resources = Field(resources("2", "8Gi"), description="Simulates, reads the data set, writes shards.")
     stage: Resources = Field(resources("1", "2Gi"), description="Puts the model into the store.")
-    encode: Resources = Field(resources("2", "8Gi"), description="Encodes images; give it a GPU in its limits.")
+    encode: Resources = Field(
+        resources("2", "8Gi"),
+        description="Encodes images; its pod holds a GPU that its limits name until training has ended.",
+    )
     launch: Resources = Field(LAUNCHER, description="Sends the training job and watches it.")
 
 
