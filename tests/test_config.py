@@ -30,13 +30,18 @@ def test_every_preset_has_a_batch_that_its_processes_share_evenly(name: str) -> 
     assert train.total_batch_size % (train.train_batch_size * train.nproc_per_node) == 0
 
 
-def test_an_unknown_setting_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"^train\.learn_rate: unknown setting$"):
+def test_an_unknown_setting_is_named_with_the_one_that_was_meant() -> None:
+    with pytest.raises(ConfigError, match=r"^train\.learn_rate: unknown setting; did you mean learning_rate\?$"):
         load_config("demo", ("train.learn_rate=1",))
 
 
+def test_a_setting_like_no_other_is_named_with_all_that_stand_beside_it() -> None:
+    with pytest.raises(ConfigError, match=r"^quality: unknown setting; there are .*name, .*train"):
+        load_config("demo", ("quality=1",))
+
+
 def test_an_unknown_section_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"^training: unknown setting$"):
+    with pytest.raises(ConfigError, match=r"^training: unknown setting; did you mean train\?$"):
         load_config("demo", ("training.learning_rate=1",))
 
 
@@ -138,7 +143,7 @@ def test_broken_yaml_is_refused_with_its_place() -> None:
 
 def test_a_document_of_several_lines_may_be_given_as_it_stands() -> None:
     assert load_config("name: mine\ntrain:\n  max_train_steps: 7\n").train.max_train_steps == 7
-    with pytest.raises(ConfigError, match=r"^train\.max_step: unknown setting$"):
+    with pytest.raises(ConfigError, match=r"^train\.max_step: unknown setting; did you mean max_train_steps\?$"):
         load_config("# of mine\nname: mine\ntrain: {max_step: 7}")
 
 

@@ -23,6 +23,7 @@ from pydantic import (
 
 from radiffuse.data.labels import PATHOLOGIES
 from radiffuse.errors import ConfigError
+from radiffuse.setting_errors import describe
 
 PRESETS = resources.files("radiffuse") / "presets"
 
@@ -226,7 +227,7 @@ def validated(model: type[_Model], document: dict[str, Any]) -> _Model:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(_describe(error)) from error
+        raise ConfigError(describe(error, model)) from error
 
 
 def is_document(source: str) -> bool:
@@ -297,17 +298,3 @@ def _parse_number(value: Any) -> Any:
         except ValueError:
             return value
     return value
-
-
-def _describe(error: ValidationError) -> str:
-    lines = []
-    for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"] if part != "[key]")
-        is_found_elsewhere = item["type"] in ("missing", "extra_forbidden") or isinstance(
-            item["input"], dict | Settings
-        )
-        is_in_where = item["loc"][-1:] == ("[key]",)
-        found = "" if is_found_elsewhere or is_in_where else f" (found {item['input']!r})"
-        what = "unknown setting" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
-        lines.append(f"{where}: {what}{found}" if where else f"{what}{found}")
-    return "; ".join(lines)

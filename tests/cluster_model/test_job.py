@@ -101,8 +101,8 @@ def test_a_job_keeps_its_name_and_its_places_whatever_the_topology() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("nodez=2", r"^nodez: unknown setting$"),
-        ("deadlines.pull_seconds=2", r"^deadlines\.pull_seconds: unknown setting$"),
+        ("nodez=2", r"^nodez: unknown setting; did you mean nodes\?$"),
+        ("deadlines.pull_seconds=2", r"^deadlines\.pull_seconds: unknown setting; did you mean pulled_seconds\?$"),
         ("nodes=0", r"nodes: Input should be greater than or equal to 1 \(found 0\)"),
         ("namespace=Team_A", r"namespace: must be a DNS label: lower-case letters.*\(found 'Team_A'\)"),
         ("queue=1queue", r"queue: must be a DNS-1035 label: lower-case letters, digits and '-', a letter first"),
