@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from radiffuse import embedded_store as embedded_store_module
-from radiffuse.embedded_store import EmbeddedStore
+from radiffuse.embedded_store import EmbeddedStore, supervised
 from radiffuse.errors import AccessDeniedError, ConfigError, StorageError
 from radiffuse.storage import Store, StoreSettings
 
@@ -139,6 +139,15 @@ def test_the_server_ends_when_its_owner_is_killed(serving: subprocess.Popen[byte
     _wait_until_closed(port)
     with EmbeddedStore(tmp_path / "store") as again:
         assert Store(again.settings).create_buckets() == []
+
+
+def test_a_server_that_takes_no_notice_of_its_owners_end_is_killed() -> None:
+    deaf = ["/bin/sh", "-c", "trap '' TERM; while true; do sleep 0.1; done"]
+    server = subprocess.Popen(["/bin/sh", "-c", supervised(1.0), "sh", *deaf], stdin=subprocess.PIPE)
+    assert server.stdin is not None
+    time.sleep(0.5)
+    server.stdin.close()
+    assert server.wait(20) == 128 + signal.SIGKILL
 
 
 def test_serving_fails_when_the_server_ends_by_itself(serving: subprocess.Popen[bytes]) -> None:

@@ -40,7 +40,8 @@ CLAIM_SECONDS = 8.0
 READY_SECONDS = 60.0
 STOP_SECONDS = 20.0
 """Weed writes all it has to the disk as it ends."""
-SUPERVISE = 'exec 3<&0; "$@" 3<&- & weed=$!; { read -r _ <&3; kill "$weed"; } & wait "$weed"'
+STOP = 'kill "$1"; for _ in $(seq {seconds:.0f}); do sleep 1; kill -0 "$1" || exit; done; kill -KILL "$1"'
+SUPERVISE = 'exec 3<&0; "$@" 3<&- & set -- $!; {{ read -r _ <&3; {stop}; }} 2>/dev/null & wait "$1"'
 """The server must not outlive us even when we are killed: only we hold the other end of its shell's standard input."""
 INNER_KEYS = (
     "WEED_JWT_SIGNING_KEY",
@@ -212,7 +213,7 @@ class EmbeddedStore:
         log_file = os.open(self._directory / "weed.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with open(log_file, "ab") as log:
             return subprocess.Popen(
-                ["/bin/sh", "-c", SUPERVISE, "sh", *command, *OPTIONS, *port_options, *grpc_options],
+                ["/bin/sh", "-c", supervised(), "sh", *command, *OPTIONS, *port_options, *grpc_options],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -309,6 +310,11 @@ def _accepts(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1.0)
         return probe.connect_ex((HOST, port)) == 0
+
+
+def supervised(stop_seconds: float = STOP_SECONDS) -> str:
+    """Shell code that runs its arguments and ends them with its standard input: by SIGTERM, at last by SIGKILL."""
+    return SUPERVISE.format(stop=STOP.format(seconds=stop_seconds))
 
 
 def _stop_group(process: subprocess.Popen[bytes]) -> None:
