@@ -15,7 +15,7 @@ demo: .venv/.ready ## Ten minutes on two cores: data, fine-tuning, samples and a
 	@$(PYTHON) -m pipelines.demo --out out
 
 test: .venv/.ready ## All tests that need no accelerator and no cluster, with coverage
-	$(PYTHON) -m coverage erase && $(PYTHON) -m coverage run -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile && $(PYTHON) -m coverage combine -q && $(PYTHON) -m coverage report
+	$(PYTHON) -m coverage erase && $(PYTHON) -m coverage run -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder && $(PYTHON) -m coverage combine -q && $(PYTHON) -m coverage report
 
 test-kill: .venv/.ready ## Kill training at random steps, many times, and compare the losses (slow)
 	$(PYTHON) -m pytest -m slow tests/endurance/test_kill_and_resume.py

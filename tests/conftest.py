@@ -22,6 +22,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
+LONGEST = ("test_worker.py", "test_backend.py", "test_launch.py", "test_finetune.py", "test_train.py", "test_sample.py")
+"""Files that take a minute or more."""
+
+
 class StoreServer(Protocol):
     """An S3 server and how to reach it."""
 
@@ -32,6 +36,12 @@ class StoreServer(Protocol):
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the same tests run against another server."""
     parser.addoption("--store", choices=("weed", "minio"), default="weed", help="S3 server; minio is built with Go")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that no process waits at the end for another's."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
 
 
 @pytest.fixture(scope="session")
