@@ -38,7 +38,7 @@ def reaping_orphans(own_child: Callable[[], int | None]) -> Iterator[None]:
 
 
 def _adopt_orphans(adopt: bool) -> bool:
-    """Whether orphans below this process became its children until now; off Linux they go to the first process."""
+    """Take in orphans below this process, or no longer; whether it did so before. Off Linux the first process does."""
     if sys.platform != "linux":
         return False
     libc, before = ctypes.CDLL(None), ctypes.c_int()
