@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from radiffuse.config import SamplePrompt, SampleSettings
 from radiffuse.manifest import Manifest
@@ -61,6 +63,21 @@ def test_diffusers_alone_draws_the_image_that_radiffuse_draws(exported: tuple[Ma
     (sample,) = draw_chunk(load_sampler(folder, settings), [sample_id])
     theirs = np.load(tmp_path / "image.npy") * 255
     assert np.abs(sample.image - theirs).max() <= 1
+
+
+def test_the_averaged_weights_are_exported_in_place_of_the_last(
+    exported: tuple[Manifest, Path], store: Store, tmp_path: Path
+) -> None:
+    manifest, folder = exported
+    checkpoint = store.find(f"s3://checkpoints/exported-{manifest.digest}/step-00000006")
+    state = store.fetch(checkpoint, tmp_path)
+    averages, weights = (load_file(state / name) for name in ("ema.safetensors", "weights.safetensors"))
+    for part in ("unet", "text_encoder"):
+        (path,) = (folder / part).glob("*.safetensors")
+        of_part = {name: tensor for name, tensor in load_file(path).items() if f"{part}.{name}" in averages}
+        assert of_part
+        assert all(torch.equal(tensor, averages[f"{part}.{name}"]) for name, tensor in of_part.items())
+        assert not all(torch.equal(tensor, weights[f"{part}.{name}"]) for name, tensor in of_part.items())
 
 
 def test_the_folder_is_a_pipeline_without_pickles_and_says_where_it_comes_from(

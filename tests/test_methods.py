@@ -5,10 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from radiffuse.config import TrainSettings
+from radiffuse.data.batches import ImagesBatch, LatentsBatch
+from radiffuse.diffusion import min_snr_weight
+from radiffuse.methods import unet, vae
 from radiffuse.methods.unet import FrozenFeatures
 from radiffuse.models import Models, encode_prompts, load_models
 from radiffuse.storage import Store
-from tests.tiny import PROMPTS, tiny_pipeline
+from tests.tiny import PROMPTS, SIZE_PX, tiny_pipeline
 from tests.training import Inputs, inputs, plan_run, train_here
 
 __all__ = ["inputs"]
@@ -17,7 +21,7 @@ __all__ = ["inputs"]
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     folder = tiny_pipeline(tmp_path_factory.mktemp("pipeline"))
-    return load_models(folder, ("tokenizer", "text_encoder"))
+    return load_models(folder)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +39,21 @@ def test_a_method_changes_what_it_trains_and_nothing_else(
     weights = [name for name in before if name.endswith(".safetensors")]
     assert {Path(name).parts[0] for name in weights if before[name] != after[name]} == changed
     assert {before[name] for name in before if "tokenizer" in name} <= set(after.values())
+
+
+def test_snr_gamma_weighs_the_loss_of_each_image(models: Models) -> None:
+    batch = LatentsBatch(*torch.randn(2, 3, 4, 4, 4), torch.tensor([1, 500, 999]), [*PROMPTS, ""])
+    losses = [unet.loss_function(models, TrainSettings(snr_gamma=gamma))(batch) for gamma in (None, 0.5)]
+    weights = min_snr_weight("epsilon", batch.timesteps, models.noise_scheduler.alphas_cumprod, 0.5)
+    torch.testing.assert_close(losses[1], losses[0] * weights)
+    assert weights.min() < 0.01
+
+
+def test_kl_weight_weighs_the_divergence_of_the_posterior(models: Models) -> None:
+    batch = ImagesBatch(torch.rand(2, 3, SIZE_PX, SIZE_PX), torch.randn(2, 4, SIZE_PX // 8, SIZE_PX // 8))
+    at = {weight: vae.loss_function(models, TrainSettings(kl_weight=weight))(batch) for weight in (0.0, 1.0, 2.0)}
+    torch.testing.assert_close(at[2.0] - at[0.0], 2 * (at[1.0] - at[0.0]))
+    assert (at[1.0] > at[0.0]).all()
 
 
 def test_frozen_features_are_the_encoders_whatever_was_asked_before(models: Models) -> None:

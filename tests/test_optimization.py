@@ -64,3 +64,11 @@ def test_the_rate_that_was_set_is_the_one_the_optimizer_uses() -> None:
     weight.grad = torch.tensor([5.0])
     optimizer.step()
     assert weight.item() == pytest.approx(0.75)  # Adam's first step is the rate, whatever the gradient
+
+
+def test_weight_decay_shrinks_a_weight_without_a_gradient_by_its_share_of_the_rate() -> None:
+    weight = torch.nn.Parameter(torch.tensor([2.0]))
+    optimizer = make_optimizer([weight], TrainSettings(learning_rate=0.1, weight_decay=0.5))
+    weight.grad = torch.zeros(1)
+    optimizer.step()
+    assert weight.item() == pytest.approx(2.0 * (1 - 0.1 * 0.5))

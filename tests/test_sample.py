@@ -118,6 +118,10 @@ def test_bf16_draws_nearly_the_picture_of_fp32(folder: Path) -> None:
     assert 0 < difference(draw(folder, range(2)), draw(folder, range(2), precision="bf16")) < 48
 
 
+def test_a_cpu_draws_in_fp32_where_no_precision_was_chosen(folder: Path) -> None:
+    assert difference(draw(folder, range(2)), draw(folder, range(2), precision=None)) == 0
+
+
 def test_another_seed_draws_another_picture(folder: Path) -> None:
     assert difference(draw(folder, range(1)), draw(folder, range(1), seed=1)) > 8
 

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from radiffuse.errors import ConfigError, DataError, IntegrityError, ObjectNotFoundError, StorageError
+from radiffuse.local_files import sha256_of_file
 from radiffuse.manifest import Manifest
-from radiffuse.storage import BUCKETS, Store, open_store, split_uri
+from radiffuse.storage import BUCKETS, PART_BYTES, Store, open_store, split_uri
 
 LEAST_PART_BYTES = 5 * 2**20
 """S3 takes no smaller ones."""
@@ -70,22 +70,33 @@ def test_a_damaged_object_names_the_command_that_deletes_its_output(store: Store
         store.get_file(f"{output}/unet/weights.bin", tmp_path / "file", sha256="0" * 64)
 
 
-def test_a_file_that_changes_while_it_is_uploaded_is_refused(store: Store, tmp_path: Path) -> None:
-    growing, is_uploaded = tmp_path / "growing", threading.Event()
-    growing.write_bytes(bytes(LEAST_PART_BYTES))
+@pytest.mark.parametrize("changed", [b"other", b"rig"])
+@pytest.mark.parametrize("size_bytes", [0, PART_BYTES])
+def test_what_changed_after_it_was_hashed_is_not_left_to_be_taken_for_the_right_thing(
+    size_bytes: int,
+    changed: bytes,
+    manifest: Manifest,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "changing"
+    folder.mkdir()
+    file, right, wrong = folder / "file", bytes(size_bytes) + b"right", bytes(size_bytes) + changed
+    file.write_bytes(right)
 
-    def _grow() -> None:
-        with growing.open("ab", buffering=0) as file:
-            while not is_uploaded.wait(0.001):
-                file.write(b"more")
+    def hash_then_change(path: Path) -> str:
+        digest = sha256_of_file(path)
+        path.write_bytes(wrong)
+        return digest
 
-    with ThreadPoolExecutor() as pool:
-        pool.submit(_grow)
-        try:
-            with pytest.raises(DataError, match="growing changed while it was uploaded to s3://models/test/growing"):
-                store.put_file("s3://models/test/growing", growing)
-        finally:
-            is_uploaded.set()
+    with monkeypatch.context() as patch, pytest.raises(DataError, match="file changed while it was uploaded"):
+        patch.setattr("radiffuse.storage.sha256_of_file", hash_then_change)
+        store.publish(manifest, folder)
+    assert not store.exists(f"{manifest.uri}/file")
+    file.write_bytes(right)
+    fetched = store.fetch(store.publish(manifest, folder), tmp_path / "fetched")
+    assert (fetched / "file").read_bytes() == right
 
 
 def test_objects_that_are_not_there_are_not_found(store: Store, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from radiffuse.data.latents import write_shard
 from radiffuse.data.order import sample_indices
 from radiffuse.errors import Preempted, TrainingError
 from radiffuse.manifest import Manifest, digest_of
+from radiffuse.models import Models, load_models
 from radiffuse.outcome import Outcome
 from radiffuse.storage import Store
 from radiffuse.train_plan import TrainPlan
@@ -108,6 +110,30 @@ def test_bf16_autocast_keeps_master_weights_in_fp32(store: Store, inputs: Inputs
     np.testing.assert_allclose(rounded, golden, rtol=0.02)
     assert b'"F32"' in _weights(store, plan)
     assert b'"BF16"' not in _weights(store, plan)
+
+
+def test_a_run_whose_precision_is_left_open_trains_a_cpu_in_fp32_and_says_so(
+    store: Store, inputs: Inputs, fresh_accelerator: None
+) -> None:
+    chosen, left_open = plan_run(inputs), plan_run(inputs, precision=None)
+    assert losses(train_here(store, left_open)) == losses(train_here(store, chosen))
+    assert store.find(left_open.uri).settings["precision"] == "fp32"
+
+
+def test_a_resumed_run_draws_the_dropout_of_an_uninterrupted_one(
+    store: Store, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_with_dropout(folder: Path, parts: Sequence[str]) -> Models:
+        models = load_models(folder, parts)
+        for layer in models.text_encoder.encoder.layers:
+            layer.self_attn.dropout = 0.5
+        return models
+
+    monkeypatch.setattr("radiffuse.train.load_models", load_with_dropout)
+    stopped, whole = (plan_run(inputs, method="unet_text_encoder") for _ in range(2))
+    with pytest.raises(Preempted):
+        train_here(signalling_store(store, "step-00000002"), stopped)
+    assert losses(train_here(store, stopped)) == losses(train_here(store, whole))
 
 
 def test_one_two_and_four_processes_learn_the_same(

@@ -30,6 +30,8 @@ PRESETS = resources.files("radiffuse") / "presets"
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
+Precision = Literal["fp32", "bf16"]
+
 MAX_SEED = 2**63 - 1
 """What torch, numpy and JSON readers take alike."""
 
@@ -100,7 +102,7 @@ class EncodeSettings(Settings):
     """From image shards to the VAE's posterior means and standard deviations."""
 
     batch_size: int = Field(16, ge=1, description="Images per VAE forward pass.")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the VAE while it encodes.")
+    precision: Precision = Field("fp32", description="Of the VAE while it encodes.")
 
 
 class TrainSettings(Settings):
@@ -122,7 +124,9 @@ class TrainSettings(Settings):
     prompt_dropout_prob: float = Field(0.0, ge=0, le=1, description="Chance that a prompt becomes the empty string.")
     snr_gamma: float | None = Field(None, gt=0, description="Min-SNR loss weight (Hang et al. 2023); None: off.")
     kl_weight: float = Field(1e-6, ge=0, description="VAE only: weight of the mean KL of a latent's elements.")
-    precision: Literal["fp32", "bf16"] = Field("bf16", description="Autocast; master weights stay fp32.")
+    precision: Precision | None = Field(
+        None, description="Autocast; master weights stay fp32. None: bf16 on GPUs, fp32 on CPUs."
+    )
     gradient_checkpointing: bool = Field(False, description="Trade a second forward pass for memory.")
     nproc_per_node: int = Field(1, ge=1, description="Processes torchrun starts on this node, one per GPU.")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Data order, noise, timesteps and dropout.")
@@ -161,7 +165,9 @@ class SampleSettings(Settings):
     num_inference_steps: int = Field(75, ge=1, le=1000, description="PNDM steps.")
     guidance_scale: float = Field(4.0, ge=1, le=50, description="1.0 is no guidance.")
     batch_size: int = Field(8, ge=1, description="Images per U-Net call, before guidance doubles it.")
-    precision: Literal["fp32", "bf16"] = Field("bf16", description="Of the text encoder and the U-Net.")
+    precision: Precision | None = Field(
+        None, description="Of the text encoder and the U-Net. None: bf16 on GPUs, fp32 on CPUs."
+    )
     nproc_per_node: int = Field(1, ge=1, description="Processes that share the prompts, one per GPU.")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="With the sample's number it alone decides an image's noise.")
 
@@ -189,6 +195,13 @@ class RunConfig(Settings):
     train: TrainSettings = TrainSettings()
     sample: SampleSettings = SampleSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+
+
+def precision_on(device: str, chosen: Precision | None) -> Precision:
+    """What a setting of None means on a device of this type, "cuda" or "cpu"."""
+    if chosen is not None:
+        return chosen
+    return "bf16" if device == "cuda" else "fp32"
 
 
 def preset_names() -> list[str]:

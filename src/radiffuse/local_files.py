@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from radiffuse.errors import ConfigError, StorageError
+from radiffuse.errors import ConfigError, DataError, StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,27 @@ def sha256_of_file(path: Path) -> str:
     """SHA-256 of a file's bytes, lower-case hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class UnchangedFile:
+    """A file on its way out, whose last bytes are handed over only if all of them are those that were hashed before.
+
+    So nothing arrives whole under a digest that is not its own, even if this process ends at any moment.
+    """
+
+    def __init__(self, file: BinaryIO, size_bytes: int, sha256: str) -> None:
+        self._file, self._missing_bytes, self._sha256 = file, size_bytes, sha256
+        self._digest = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes; raises DataError at the last when the file has changed."""
+        data = self._file.read(size)
+        self._digest.update(data)
+        self._missing_bytes -= len(data)
+        is_at_end = self._missing_bytes <= 0 or not data
+        if is_at_end and (self._missing_bytes != 0 or self._digest.hexdigest() != self._sha256):
+            raise DataError(f"{self._file.name} changed while it was uploaded; run again once nobody writes to it")
+        return data
 
 
 class NotAFileError(OSError):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 import torch
 
-from radiffuse.config import SampleSettings
+from radiffuse.config import SampleSettings, precision_on
 from radiffuse.data.sample_shards import Sample, write_samples
 from radiffuse.errors import ConfigError, DataError, Preempted
 from radiffuse.models import Models, encode_prompts, load_models
@@ -165,7 +165,8 @@ def _device() -> torch.device:
 
 
 def _autocast(settings: SampleSettings, device: torch.device) -> contextlib.AbstractContextManager[None]:
-    return torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+    precision = precision_on(device.type, settings.precision)
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def _warn_of_truncation(models: Models, prompts: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar, cast
 from xml.etree.ElementTree import ParseError
 
 import urllib3
@@ -26,6 +26,7 @@ from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 
 from radiffuse.errors import AccessDeniedError, ConfigError, DataError, IntegrityError, StorageError
 from radiffuse.local_files import (
+    UnchangedFile,
     VerifiedFiles,
     atomic_file,
     cache_dir,
@@ -153,14 +154,10 @@ class Store:
         return stored
 
     def put_file(self, uri: str, path: Path) -> StoredObject:
-        """Upload a file in parts; raises DataError when it changes meanwhile."""
-        before = path.stat()
-        stored = StoredObject(name=PurePosixPath(uri).name, size_bytes=before.st_size, sha256=sha256_of_file(path))
+        """Upload a file in parts; raises DataError, and leaves no object, when it changes meanwhile."""
+        stored = StoredObject(name=PurePosixPath(uri).name, size_bytes=path.stat().st_size, sha256=sha256_of_file(path))
         with path.open("rb") as file:
-            self._upload(uri, file, stored)
-        after = path.stat()
-        if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-            raise DataError(f"{path} changed while it was uploaded to {uri}; upload it again once it is finished")
+            self._upload(uri, UnchangedFile(file, stored.size_bytes, stored.sha256), stored)
         return stored
 
     def get_bytes(self, uri: str, *, sha256: str | None = None) -> bytes:
@@ -281,12 +278,17 @@ class Store:
                 raise
         return found.size or 0, (found.metadata or {}).get("x-amz-meta-sha256")
 
-    def _upload(self, uri: str, file: BinaryIO, stored: StoredObject) -> None:
+    def _upload(self, uri: str, file: BinaryIO | UnchangedFile, stored: StoredObject) -> None:
         bucket, key = split_uri(uri)
         with self._translating(uri):
             try:
                 self._client.put_object(
-                    bucket, key, file, stored.size_bytes, metadata={"sha256": stored.sha256}, part_size=PART_BYTES
+                    bucket,
+                    key,
+                    cast("BinaryIO", file),
+                    stored.size_bytes,
+                    metadata={"sha256": stored.sha256},
+                    part_size=PART_BYTES,
                 )
             except S3Error as error:
                 # The answer to the last request was lost, and its repetition finds the upload finished.

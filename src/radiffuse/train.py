@@ -24,7 +24,7 @@ from prometheus_client import CollectorRegistry
 from torch import Tensor, nn
 
 from radiffuse.checkpoint import Checkpoints, Trained, discard, read_state
-from radiffuse.config import TrainSettings
+from radiffuse.config import TrainSettings, precision_on
 from radiffuse.data.batches import Batch, batch_loader
 from radiffuse.data.prefetch import prefetch
 from radiffuse.diffusion import seed_torch
@@ -90,6 +90,7 @@ def train(plan: TrainPlan, store: "Store", data_folder: Path, model_folder: Path
     Every process of a run calls it. Raises TrainingError when the loss is not finite, Preempted after SIGTERM,
     IntegrityError when the newest checkpoint is damaged, StorageError when the store fails.
     """
+    plan = with_precision(plan)
     settings, method = plan.settings, METHODS[plan.settings.method]
     accelerator = make_accelerator(settings)
     control = make_control_group(accelerator)
@@ -126,6 +127,12 @@ def train(plan: TrainPlan, store: "Store", data_folder: Path, model_folder: Path
                 with trained.averaged():
                     export_model(store, plan, models, method.TRAINED, model_folder, history)
             wait_for_all(control)
+
+
+def with_precision(plan: TrainPlan) -> TrainPlan:
+    """The plan with the precision that it means on this machine, so that the model says what it was trained in."""
+    precision = precision_on("cuda" if torch.cuda.is_available() else "cpu", plan.settings.precision)
+    return plan.model_copy(update={"settings": plan.settings.model_copy(update={"precision": precision})})
 
 
 def run_steps(run: Run, batches: Iterator[Batch], signals: list[int]) -> None:
