@@ -1,7 +1,9 @@
 """What all tests share: one real S3 server for the session, and the environment that points a process at it."""
 
+import contextlib
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -92,3 +94,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("this user may not mount a small file system to fill")
     yield mount_point
     subprocess.run(["umount", str(mount_point)], check=True)
+
+
+@pytest.fixture
+def full_tmpdir(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This process's folder for temporary files, on a file system where no byte is left."""
+    with (small_disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(4096))
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    return small_disk

@@ -1,13 +1,16 @@
 """Checkpoints: complete or not there, checked when read, pruned, and never silently replaced by another."""
 
 import dataclasses
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import torch
 from prometheus_client import CollectorRegistry
+from typer.testing import CliRunner
 
 from radiffuse.checkpoint import OPTIMIZER, WEIGHTS, Checkpoints, Trained, discard, read_state
+from radiffuse.cli import app
 from radiffuse.config import TrainSettings
 from radiffuse.errors import AccessDeniedError, IntegrityError, ObjectNotFoundError, StorageError
 from radiffuse.manifest import MANIFEST_NAME
@@ -116,16 +119,46 @@ def test_a_flipped_byte_stops_the_run_and_following_the_advice_resumes_it(store:
     train_here(store, plan)
     store.delete([f"{plan.uri}/{MANIFEST_NAME}"])
     damaged = f"{plan.checkpoints_uri}/step-00000006"
-    data = bytearray(store.get_bytes(f"{damaged}/{WEIGHTS}"))
+    original = store.get_bytes(f"{damaged}/{WEIGHTS}")
+    data = bytearray(original)
     data[len(data) // 2] ^= 1
     store.put_bytes(f"{damaged}/{WEIGHTS}", bytes(data))
-    advice = f"No other was used in its place; delete {damaged}/ to go on from step 4; delete {plan.checkpoints_uri}/"
+    advice = (
+        f'recorded {sha256(bytes(original)).hexdigest()}. No other was used in its place; "radiffuse store delete '
+        f'{damaged}" to go on from step 4, or "radiffuse store delete {plan.checkpoints_uri}" to start afresh'
+    )
     with pytest.raises(IntegrityError, match="the newest checkpoint is damaged") as caught:
         train_here(store, plan)
-    assert advice in str(caught.value)
+    assert str(caught.value).endswith(advice)
     assert store.find(plan.uri) is None
-    store.delete(list(store.list(damaged)))
+    assert CliRunner().invoke(app, ["store", "delete", damaged, "--yes"]).exit_code == 0
     assert losses(train_here(store, plan)) == losses(train_here(store, whole))
+
+
+@pytest.mark.parametrize("damage", ["another place", "no such object"])
+def test_a_damaged_manifest_of_a_checkpoint_is_met_likewise_and_the_run_may_start_afresh(
+    damage: str, store: Store, inputs: Inputs
+) -> None:
+    plan, whole = plan_run(inputs, max_train_steps=2), plan_run(inputs, max_train_steps=2)
+    train_here(store, plan)
+    store.delete([f"{plan.uri}/{MANIFEST_NAME}"])
+    manifest = f"{plan.checkpoints_uri}/step-00000002/{MANIFEST_NAME}"
+    found, meant = ("step-00000002", "step-00000003") if damage == "another place" else (WEIGHTS, "weighty")
+    store.put_bytes(manifest, store.get_bytes(manifest).replace(found.encode(), meant.encode()))
+    advice = f'No other was used in its place; "radiffuse store delete {plan.checkpoints_uri}" to start afresh'
+    with pytest.raises(IntegrityError, match=f"the newest checkpoint is damaged: .*{advice}"):
+        train_here(store, plan)
+    assert CliRunner().invoke(app, ["store", "delete", plan.checkpoints_uri, "--yes"]).exit_code == 0
+    assert list(store.list(plan.checkpoints_uri)) == []
+    assert losses(train_here(store, plan)) == losses(train_here(store, whole))
+
+
+def test_a_full_disk_stops_a_run_with_one_error_that_names_it(store: Store, inputs: Inputs, full_tmpdir: Path) -> None:
+    plan = plan_run(inputs)
+    with pytest.raises(StorageError, match=f"no space left in {full_tmpdir}; free some, or set TMPDIR to a larger"):
+        train_here(store, plan)
+    assert store.find(plan.uri) is None
+    assert list(store.list(plan.checkpoints_uri)) == []
 
 
 def test_a_checkpoint_that_vanishes_before_it_is_read_is_named(store: Store) -> None:

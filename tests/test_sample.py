@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from radiffuse.config import SamplePrompt, SampleSettings
 from radiffuse.data.sample_shards import Sample, read_samples, write_samples
-from radiffuse.errors import ConfigError, DataError
+from radiffuse.errors import ConfigError, DataError, StorageError
 from radiffuse.manifest import Manifest
 from radiffuse.sample import denoise, draw_chunk, load_sampler, run_plan
 from radiffuse.sample_plan import (
@@ -274,6 +274,15 @@ def test_sigterm_ends_a_rank_with_143_and_keeps_its_finished_chunks(
     assert process.returncode == 143, log
     assert "finished chunks are in the store" in log
     assert 1 <= len(plan.chunks()) - len(missing_chunks(store, plan)) < len(plan.chunks())
+    assert store.find(plan.uri) is None
+
+
+def test_a_full_disk_stops_a_rank_with_one_error_that_names_it(
+    store: Store, model: Manifest, full_tmpdir: Path
+) -> None:
+    plan = plan_samples("full-disk", model, settings(), baseline=False)
+    with pytest.raises(StorageError, match=f"no space left in {full_tmpdir}; free some, or set TMPDIR to a larger"):
+        run_plan(store, plan, rank=0, world_size=1)
     assert store.find(plan.uri) is None
 
 

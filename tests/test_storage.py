@@ -90,9 +90,10 @@ def test_what_changed_after_it_was_hashed_is_not_left_to_be_taken_for_the_right_
         path.write_bytes(wrong)
         return digest
 
-    with monkeypatch.context() as patch, pytest.raises(DataError, match="file changed while it was uploaded"):
+    with monkeypatch.context() as patch:
         patch.setattr("radiffuse.storage.sha256_of_file", hash_then_change)
-        store.publish(manifest, folder)
+        with pytest.raises(DataError, match="file changed while it was uploaded"):
+            store.publish(manifest, folder)
     assert not store.exists(f"{manifest.uri}/file")
     file.write_bytes(right)
     fetched = store.fetch(store.publish(manifest, folder), tmp_path / "fetched")

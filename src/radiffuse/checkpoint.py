@@ -7,7 +7,6 @@ One folder per checkpoint, `step-00000500`, holds the trained weights, the optim
 import json
 import logging
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from radiffuse.checkpoint_index import begun_steps, complete_steps, step_uri
 from radiffuse.errors import IntegrityError, ObjectNotFoundError
+from radiffuse.local_files import scratch_folder
 from radiffuse.manifest import Manifest
 from radiffuse.metrics import RunMetrics
 from radiffuse.optimization import Ema
@@ -121,16 +121,17 @@ class Checkpoints:
         uri = step_uri(self._uri, step)
         try:
             manifest = self._store.find(uri)
-            if manifest is None:
-                raise ObjectNotFoundError(f"the checkpoint {uri} was deleted while the run started; run again")
-            return self._store.fetch_cached(manifest)
-        except IntegrityError as error:
+            if manifest is not None:
+                return self._store.fetch_cached(manifest)
+        except (IntegrityError, ObjectNotFoundError) as error:
             older = [other for other in complete_steps(self._store, self._uri) if other < step]
-            resume = f"delete {uri}/ to go on from step {older[-1]}; " if older else ""
+            resume = f'"radiffuse store delete {uri}" to go on from step {older[-1]}, or ' if older else ""
+            finding = str(error).partition("; ")[0]  # what follows is advice for outputs that a step can make again
             raise IntegrityError(
-                f"the newest checkpoint is damaged: {error}. No other was used in its place; "
-                f"{resume}delete {self._uri}/ to start afresh"
+                f"the newest checkpoint is damaged: {finding}. No other was used in its place; "
+                f'{resume}"radiffuse store delete {self._uri}" to start afresh'
             ) from error
+        raise ObjectNotFoundError(f"the checkpoint {uri} was deleted while the run started; run again")
 
     def save(self, global_step: int, files: TensorFiles, state: Mapping[str, Any]) -> None:
         """Upload in the background; the checkpoint counts once its manifest is written, last."""
@@ -153,8 +154,7 @@ class Checkpoints:
 
     def _upload(self, global_step: int, files: TensorFiles, state: Mapping[str, Any]) -> None:
         start = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="radiffuse-checkpoint-") as scratch:
-            folder = Path(scratch)
+        with scratch_folder("checkpoint") as folder:
             for name, tensors in files.items():
                 save_file(tensors, folder / name)
             (folder / STATE).write_text(json.dumps(state), encoding="utf-8")

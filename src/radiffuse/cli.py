@@ -1,6 +1,5 @@
 """The `radiffuse` command: each verb parses, calls one function and prints. Heavy imports happen inside the verbs."""
 
-import errno
 import json
 import logging
 import os
@@ -30,6 +29,7 @@ from radiffuse.cli_options import (
 from radiffuse.cli_results import exit_code, finish_part, finish_step, require_output, required_out, stored_output
 from radiffuse.cli_store import app as store_app
 from radiffuse.errors import ConfigError, RadiffuseError
+from radiffuse.local_files import is_disk_full
 from radiffuse.sigterm import exit_on_sigterm
 
 app = typer.Typer(
@@ -374,12 +374,12 @@ def main() -> None:
         sys.exit(1)
     except Exception as error:
         _note_failure(error)
-        is_disk_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if is_disk_full:
+        is_full = is_disk_full(error)
+        if is_full:
             _discard_output()  # it may be what is full, and Python would try once more
         elif not isinstance(error, RadiffuseError):
             raise
-        cause = "cannot write: no space is left; free some, or write elsewhere" if is_disk_full else error
+        cause = "cannot write: no space is left; free some, or write elsewhere" if is_full else error
         typer.echo(f"error: {cause}", err=True)
         sys.exit(exit_code(error))
 

@@ -36,7 +36,7 @@ def init(
 
 @app.command("delete", epilog="Example: radiffuse store delete s3://models/demo/0123456789abcdef --yes")
 def delete(
-    uri: Annotated[str, typer.Argument(help="Address of an output, s3://bucket/name/digest.")],
+    uri: Annotated[str, typer.Argument(help="s3://bucket/name/digest of an output, or a run's checkpoints.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete one output, its manifest first; the step that made it then makes it anew. Nothing brings it back."""

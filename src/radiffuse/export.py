@@ -3,12 +3,12 @@
 import json
 import logging
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from radiffuse import __version__
 from radiffuse.history import History
+from radiffuse.local_files import scratch_folder
 from radiffuse.manifest import Manifest
 from radiffuse.train_plan import TrainPlan
 
@@ -64,8 +64,8 @@ def export_model(
     store: "Store", plan: TrainPlan, models: "Models", trained: tuple[str, ...], model_folder: Path, history: History
 ) -> Manifest:
     """Publish the pipeline with its model card, resolved settings and loss curve to `plan.uri`."""
-    with tempfile.TemporaryDirectory(prefix="radiffuse-export-") as scratch:
-        folder = Path(scratch) / "model"
+    with scratch_folder("export") as scratch:
+        folder = scratch / "model"
         write_pipeline(folder, models, trained, model_folder)
         (folder / CARD).write_text(model_card(plan, trained, history), encoding="utf-8")
         (folder / CONFIG).write_text(json.dumps(provenance(plan), indent=2) + "\n", encoding="utf-8")

@@ -1,12 +1,12 @@
 """Models on the Hugging Face hub, or on what HF_ENDPOINT names instead: fetched by commit, given up within seconds."""
 
-import errno
 import logging
 import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from radiffuse.errors import ConfigError, DataError, StorageError
+from radiffuse.local_files import is_disk_full
 from radiffuse.progress import shows_bars
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def download_model(source: str, revision: str, folder: Path, patterns: list[str]
     except RevisionNotFoundError as error:
         raise DataError(f"the hub has no revision {revision} of {source}; name a commit that it lists") from error
     except (HTTPError, OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise
         raise StorageError(
             f"{source} cannot be downloaded from {constants.ENDPOINT} ({_reason(error)}); check the network and "

@@ -1,7 +1,6 @@
 """Run a training or sampling job on this machine under torchrun, and answer for it with one error. No torch."""
 
 import logging
-import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from pydantic import BaseModel
 
 from radiffuse.config import SampleSettings, TrainSettings
 from radiffuse.errors import Preempted, TrainingError
+from radiffuse.local_files import scratch_folder
 from radiffuse.manifest import Manifest
 from radiffuse.processes import run_processes
 from radiffuse.sample_plan import plan_samples
@@ -47,13 +47,13 @@ def launch_sampling(
 def _launch(
     store: "Store", module: str, plan: BaseModel, uri: str, processes: int, metrics_port: int | None = None
 ) -> Manifest:
-    with tempfile.TemporaryDirectory(prefix="radiffuse-job-") as folder:
-        job = Path(folder) / "job"
+    with scratch_folder("job") as folder:
+        job = folder / "job"
         job.write_text(plan.model_dump_json(), encoding="utf-8")
         logger.info("launch module=%s processes=%d uri=%s", module, processes, uri)
         try:
-            with _metrics_served(Path(folder) / "metrics", metrics_port) as environment:
-                run_processes(module, job, processes, Path(folder), environment)
+            with _metrics_served(folder / "metrics", metrics_port) as environment:
+                run_processes(module, job, processes, folder, environment)
         except Preempted:
             # The signal may have come while the result was being published, and that is not cut short.
             if store.find(uri) is None:

@@ -1,11 +1,10 @@
 """Draw one part of a set of samples on this machine, beside other machines that draw the others. No torch."""
 
 import logging
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from radiffuse.config import SampleSettings
+from radiffuse.local_files import scratch_folder
 from radiffuse.manifest import Manifest
 from radiffuse.parts import Part
 from radiffuse.processes import run_processes
@@ -28,9 +27,9 @@ def launch_sample_part(
     own = plan.own_chunks()
     missing = set(missing_chunks(store, plan)).intersection(own)
     if missing:
-        with tempfile.TemporaryDirectory(prefix="radiffuse-job-") as folder:
-            job = Path(folder) / "job"
+        with scratch_folder("job") as folder:
+            job = folder / "job"
             job.write_text(plan.model_dump_json(), encoding="utf-8")
             logger.info("launch module=radiffuse.sample part=%s chunks=%d uri=%s", part, len(missing), plan.uri)
-            run_processes("radiffuse.sample", job, settings.nproc_per_node, Path(folder))
+            run_processes("radiffuse.sample", job, settings.nproc_per_node, folder)
     return len(own)

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 # What is wrong with one path of a tree, where any other error means that the disk or the mount fails.
 _ERRORS_OF_ONE_PATH = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
 
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 RECORD_NAME = ".verified.json"
 LOCK_NAME = ".lock"
 
@@ -103,6 +105,27 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         raise _cannot_write(path, error) from error
 
 
+@contextlib.contextmanager
+def scratch_folder(purpose: str) -> Iterator[Path]:
+    """A folder below TMPDIR while the context lasts; raises StorageError that names TMPDIR's when the disk is full."""
+    where = tempfile.gettempdir()
+    try:
+        with tempfile.TemporaryDirectory(prefix=f"radiffuse-{purpose}-", dir=where) as folder:
+            yield Path(folder)
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        raise StorageError(f"no space left in {where}; free some, or set TMPDIR to a larger disk") from error
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether there is no space left, or none within this user's quota."""
+    if isinstance(error, OSError):
+        return error.errno in _DISK_FULL
+    # safetensors writes in Rust, and tells the number in words alone.
+    return any(f"(os error {number})" in str(error) for number in _DISK_FULL)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a small text, whole or not at all, where a link leads too; raises StorageError as `atomic_file` does."""
     with atomic_file(path.resolve()) as file:
@@ -141,7 +164,7 @@ def require_free_space(directory: Path, size_bytes: int) -> None:
 
 
 def _cannot_write(path: Path, error: OSError) -> StorageError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return StorageError(
             f"no space left in {path.parent} while writing {path.name};"
             " free some, or choose a folder on a larger disk (RADIFFUSE_CACHE says where fetched data goes)"

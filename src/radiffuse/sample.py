@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import torch
 from radiffuse.config import SampleSettings, precision_on
 from radiffuse.data.sample_shards import Sample, write_samples
 from radiffuse.errors import ConfigError, DataError, Preempted
+from radiffuse.local_files import scratch_folder
 from radiffuse.models import Models, encode_prompts, load_models
 from radiffuse.rank import run_rank
 from radiffuse.sample_plan import (
@@ -190,11 +190,11 @@ def run_plan(store: "Store", plan: SamplePlan, rank: int, world_size: int) -> No
         calls = len(own) * sampler.num_unet_calls  # a chunk is a batch
         # Rank 0 alone shows its share, which is as large as the others'.
         with (
-            tempfile.TemporaryDirectory(prefix="radiffuse-sample-") as folder,
+            scratch_folder("sample") as folder,
             Progress(calls, "sample", "steps") as bar,
         ):
             for chunk in own:
-                path = Path(folder) / shard_name(chunk)
+                path = folder / shard_name(chunk)
                 write_samples(path, draw_chunk(sampler, chunk, bar.update))
                 record_chunk(store, plan, chunk, store.put_file(f"{plan.uri}/{path.name}", path))
                 path.unlink()

@@ -4,13 +4,13 @@ import hashlib
 import json
 import logging
 import re
-import tempfile
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from radiffuse.errors import DataError
 from radiffuse.hub import download_model
+from radiffuse.local_files import scratch_folder
 from radiffuse.manifest import Manifest, digest_of
 from radiffuse.storage import Store
 
@@ -30,10 +30,10 @@ def stage_model(store: Store, source: str, revision: str | None = None) -> Manif
     The address is the digest of the files, so staging the same weights twice does nothing. Raises DataError when the
     folder is not a diffusers text-to-image pipeline or has weights in another format than safetensors.
     """
-    with tempfile.TemporaryDirectory(prefix="radiffuse-stage-") as scratch:
-        folder, name, origin = _resolve(source, revision, Path(scratch) / "hub")
+    with scratch_folder("stage") as scratch:
+        folder, name, origin = _resolve(source, revision, scratch / "hub")
         files = _pipeline_files(folder)
-        staged = Path(scratch) / "staged"
+        staged = scratch / "staged"
         for relative in files:
             (staged / relative).parent.mkdir(parents=True, exist_ok=True)
             (staged / relative).symlink_to((folder / relative).resolve())

@@ -196,13 +196,16 @@ class Store:
         address = f"{uri}/{MANIFEST_NAME}"
         if not self.exists(address):
             return None
+        remake = f'"radiffuse store delete {uri}" and run again'
         try:
-            return Manifest.model_validate_json(self.get_bytes(address))
+            manifest = Manifest.model_validate_json(self.get_bytes(address))
         except ValidationError as error:
             raise IntegrityError(
-                f"{address} is not a manifest of this version: {error.errors()[0]['msg']};"
-                f' "radiffuse store delete {uri}" and run again'
+                f"{address} is not a manifest of this version: {error.errors()[0]['msg']}; {remake}"
             ) from error
+        if manifest.uri != uri.rstrip("/"):
+            raise IntegrityError(f"{address} is the manifest of another place, {manifest.uri}; {remake}")
+        return manifest
 
     def publish(self, manifest: Manifest, directory: Path, names: Iterable[str] | None = None) -> Manifest:
         """Upload files, by default all but hidden ones below `directory`, then the manifest that lists them.

@@ -1,10 +1,8 @@
 """From a published layout to a dataset in the store: draw, split, check, resize, shard, publish."""
 
 import contextlib
-import errno
 import itertools
 import logging
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,8 +18,8 @@ from radiffuse.data.prompts import Wording, find_prompt, positive_pathologies
 from radiffuse.data.quality import UNREADABLE, PreparedImage
 from radiffuse.data.shards import SHARD_FORMAT, SPLITS, ShardWriter
 from radiffuse.data.sources import read_candidates
-from radiffuse.errors import DataError, StorageError
-from radiffuse.local_files import sha256_of_file
+from radiffuse.errors import DataError
+from radiffuse.local_files import scratch_folder, sha256_of_file
 from radiffuse.manifest import Manifest, digest_of
 from radiffuse.parts import Part
 from radiffuse.progress import Progress
@@ -62,9 +60,9 @@ def ingest_dataset(
         logger.info("ingest already_complete=%s", done.uri)
         return done
     chunks = PreparedChunks(store, manifest.uri)
-    with tempfile.TemporaryDirectory(prefix="radiffuse-ingest-") as directory:
-        counts = _write_shards(plan, settings, chunks, Path(directory), processes)
-        complete = store.publish(manifest.model_copy(update={"counts": counts}), Path(directory))
+    with scratch_folder("ingest") as folder:
+        counts = _write_shards(plan, settings, chunks, folder, processes)
+        complete = store.publish(manifest.model_copy(update={"counts": counts}), folder)
     chunks.delete()
     return complete
 
@@ -150,27 +148,22 @@ def _write_shards(
     tally = _Tally()
     wanted = settings.max_images if settings.max_images is not None else plan.rows.num_rows
     prepared = prepare_images(_items_with(chunks, plan, settings), settings.image_size_px, processes)
-    try:
-        with (
-            Progress(wanted, "ingest", "images") as progress,
-            ShardWriter(directory, settings.images_per_shard) as writer,
-            contextlib.closing(prepared),
-        ):
-            for ((row, wording), ahead), here in prepared:
-                image = here if ahead is None else ahead
-                tally.looked_at += 1
-                reason = wording.reason if image is None else image.reason
-                if reason is not None or image is None:
-                    tally.reasons[str(reason)] += 1
-                    continue
-                writer.write(_accept(row, wording, image, tally, settings))
-                progress.update(1)
-                if writer.rows_written == wanted:
-                    break
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise StorageError(f"no space left in {directory.parent}; free some, or set TMPDIR to a larger disk") from error
+    with (
+        Progress(wanted, "ingest", "images") as progress,
+        ShardWriter(directory, settings.images_per_shard) as writer,
+        contextlib.closing(prepared),
+    ):
+        for ((row, wording), ahead), here in prepared:
+            image = here if ahead is None else ahead
+            tally.looked_at += 1
+            reason = wording.reason if image is None else image.reason
+            if reason is not None or image is None:
+                tally.reasons[str(reason)] += 1
+                continue
+            writer.write(_accept(row, wording, image, tally, settings))
+            progress.update(1)
+            if writer.rows_written == wanted:
+                break
     _check_enough(plan, settings, tally, writer.rows_written)
     return _counts(plan, tally, writer.rows_written)
 

@@ -5,7 +5,6 @@ yet times `vae.config.scaling_factor`, and the mean alone would not do: each vis
 """
 
 import logging
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import pyarrow as pa
 from radiffuse.config import EncodeSettings
 from radiffuse.data.prefetch import prefetch
 from radiffuse.errors import DataError, ObjectNotFoundError
+from radiffuse.local_files import scratch_folder
 from radiffuse.manifest import Manifest, StoredObject, digest_of
 from radiffuse.parts import WHOLE, Part
 from radiffuse.progress import Progress
@@ -181,10 +181,10 @@ def _encode_shards(
         vae = _load_vae(store, model)
         with (
             Progress(sum(len(shard) for _, shard in missing), "encode", "images") as progress,
-            tempfile.TemporaryDirectory() as folder,
+            scratch_folder("encode") as folder,
         ):
             encoder = _Encoder(store, uri, images, vae, settings, progress)
-            found |= {name: encoder.encode(shard, Path(folder) / name) for name, shard in missing}
+            found |= {name: encoder.encode(shard, folder / name) for name, shard in missing}
     return len(rows), tuple(stored for stored in found.values() if stored is not None)
 
 

@@ -2,11 +2,10 @@
 
 import logging
 import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from radiffuse.config import EvaluateSettings
+from radiffuse.local_files import scratch_folder
 from radiffuse.manifest import Manifest, digest_of
 
 if TYPE_CHECKING:
@@ -56,10 +55,10 @@ def evaluate_samples(
         settings=recorded,
         counts=report.headline(),
     )
-    with tempfile.TemporaryDirectory(prefix="radiffuse-report-") as folder:
-        (Path(folder) / "report.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        (Path(folder) / "report.html").write_text(render_page(report, pictures, uri), encoding="utf-8")
-        published = store.publish(manifest, Path(folder), ["report.html", "report.json"])
+    with scratch_folder("report") as folder:
+        (folder / "report.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (folder / "report.html").write_text(render_page(report, pictures, uri), encoding="utf-8")
+        published = store.publish(manifest, folder, ["report.html", "report.json"])
     accuracy = report.effusion_accuracy
     logger.info("judged accuracy_before=%.3f accuracy_after=%.3f uri=%s", accuracy.before, accuracy.after, uri)
     return published
