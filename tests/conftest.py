@@ -104,3 +104,18 @@ def full_tmpdir(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             filler.write(bytes(4096))
     monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
     return small_disk
+
+
+@pytest.fixture
+def closed_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder that this user may not look into, however mighty: root is nobody while the test runs."""
+    folder = tmp_path / "closed"
+    (folder / "inside").mkdir(parents=True)
+    folder.chmod(0o000)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    yield folder
+    if is_root:
+        os.seteuid(0)
+    folder.chmod(0o700)

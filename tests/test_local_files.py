@@ -116,6 +116,22 @@ def test_a_place_where_nobody_may_write_is_refused(tmp_path: Path) -> None:
         require_writable(folder / "new" / "out.json", "--out")
 
 
+def test_a_place_that_cannot_even_be_looked_at_is_refused(closed_folder: Path) -> None:
+    for place in (closed_folder / "inside" / "out.json", closed_folder / ("x" * 300)):
+        with pytest.raises(ConfigError, match=r"--out .* cannot be written: .*; choose another place"):
+            require_writable(place, "--out")
+
+
+def test_a_cache_that_cannot_be_used_is_named(closed_folder: Path) -> None:
+    folder = closed_folder / "inside" / "models"
+    assert not VerifiedFiles(folder).holds("weights", "0" * 64)
+    with (
+        pytest.raises(StorageError, match=f"cannot use {folder}: Permission denied; RADIFFUSE_CACHE must name"),
+        folder_lock(folder),
+    ):
+        pass
+
+
 def test_nothing_is_made_where_one_may_write(tmp_path: Path) -> None:
     require_writable(tmp_path / "new" / "out.json", "--out")
     assert list(tmp_path.iterdir()) == []

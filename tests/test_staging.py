@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from radiffuse.errors import DataError
+from radiffuse.errors import ConfigError, DataError
 from radiffuse.staging import stage_model
 from radiffuse.storage import Store
 from tests.tiny import tiny_pipeline
@@ -72,10 +72,15 @@ def test_a_folder_without_a_vae_is_refused_by_name(store: Store, tmp_path: Path)
 
 
 def test_an_unknown_name_lists_what_is_accepted(store: Store) -> None:
-    with pytest.raises(DataError, match="nor a base model \\(tiny\\)"):
+    with pytest.raises(ConfigError, match="nor a base model \\(tiny\\)"):
         stage_model(store, "huge")
 
 
 def test_a_hub_id_needs_a_revision(store: Store) -> None:
-    with pytest.raises(DataError, match="name the commit with --revision"):
+    with pytest.raises(ConfigError, match="name the commit with --revision"):
         stage_model(store, "CompVis/stable-diffusion-v1-4")
+
+
+def test_a_folder_that_cannot_be_looked_at_is_named(store: Store, closed_folder: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot read the model at .*inside: Permission denied"):
+        stage_model(store, str(closed_folder / "inside"))

@@ -107,7 +107,9 @@ def test_objects_that_are_not_there_are_not_found(store: Store, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("uri", ["/models/tiny", "http://models/tiny", "s3:///tiny", ""])
+@pytest.mark.parametrize(
+    "uri", ["/models/tiny", "http://models/tiny", "s3:///tiny", "", "s3://x/tiny", "s3://models/../tiny"]
+)
 def test_an_address_outside_the_store_is_refused(uri: str) -> None:
     with pytest.raises(ConfigError, match="is not an address in the store; it must look like s3://bucket/key"):
         split_uri(uri)

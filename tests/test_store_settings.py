@@ -99,7 +99,16 @@ def test_what_makes_no_sense_is_refused(
 
 def test_a_certificate_that_is_not_there_is_refused(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("MINIO_CA_CERT", "/no/ca.pem")
-    with pytest.raises(ConfigError, match=r"MINIO_CA_CERT is /no/ca.pem, which is not a file"):
+    with pytest.raises(ConfigError, match=r"MINIO_CA_CERT is /no/ca.pem: No such file or directory; it must be"):
+        StoreSettings.from_environment()
+
+
+def test_a_file_without_a_certificate_is_refused_before_any_connection(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    environment.setenv("MINIO_CA_CERT", str(tmp_path / "ca.pem"))
+    with pytest.raises(ConfigError, match=r"ca.pem: holds no PEM certificate; it must be a PEM certificate"):
         StoreSettings.from_environment()
 
 

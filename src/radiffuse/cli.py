@@ -170,7 +170,7 @@ def stage(
     if source.startswith("s3://"):
         finish_step(stored_output(source, "model"), out, executor_input, as_json)
         return
-    if revision is None and not Path(source).is_dir():
+    if revision is None and not os.path.isdir(source):  # pathlib's raises for what this user may not look at
         source, _, commit = source.partition("@")
         revision = commit if commit else None
     finish_step(stage_model(open_store(), source, revision), out, executor_input, as_json)

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import typer
 
@@ -47,10 +47,15 @@ def finish_step(manifest: "Manifest", out: Path, executor_input: str | None, as_
 
 
 def stored_output(uri: str, kind: str | None) -> "Manifest":
-    """The manifest of an output in the store; raises DataError when it is not complete or of another kind."""
-    from radiffuse.manifest import with_article
+    """The manifest of an output in the store.
+
+    Raises DataError when it is not complete or of another kind, ConfigError when there is no such kind.
+    """
+    from radiffuse.manifest import Kind, with_article
     from radiffuse.storage import open_store
 
+    if kind not in (None, *get_args(Kind)):
+        raise ConfigError(f"no kind {kind!r}; there are {', '.join(get_args(Kind))}")
     manifest = open_store().find(uri.rstrip("/"))
     if manifest is None:
         raise DataError(f"nothing complete at {uri}; give the address that a step printed, without manifest.json")

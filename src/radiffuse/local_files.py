@@ -134,6 +134,13 @@ def write_text(path: Path, text: str) -> None:
 
 def require_writable(path: Path, option: str) -> None:
     """Raise ConfigError that names the option when no file can be written at this path; leaves nothing there."""
+    try:
+        _require_writable(path, option)
+    except OSError as error:  # a folder that may not be looked into, a name that is too long
+        raise ConfigError(f"{option} {path} cannot be written: {error.strerror}; choose another place") from error
+
+
+def _require_writable(path: Path, option: str) -> None:
     if path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "a pipe or a device"
         raise ConfigError(f"{option} {path} is {kind}; it must name a file")
@@ -182,7 +189,7 @@ class VerifiedFiles:
         self._directory = directory
         try:
             self._entries: dict[str, list[int | str]] = json.loads((directory / RECORD_NAME).read_bytes())
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):  # a record that cannot be read says nothing; who needs the folder meets the cause
             self._entries = {}
 
     def holds(self, name: str, sha256: str) -> bool:
@@ -209,8 +216,14 @@ class VerifiedFiles:
 @contextlib.contextmanager
 def folder_lock(directory: Path) -> Iterator[None]:
     """Hold a folder's lock; other processes of this machine wait. It has no deadline: a holder that dies lets go."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / LOCK_NAME).open("wb") as file:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        opened = (directory / LOCK_NAME).open("wb")
+    except OSError as error:
+        raise StorageError(
+            f"cannot use {directory}: {error.strerror}; RADIFFUSE_CACHE must name a folder that this user may write to"
+        ) from error
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

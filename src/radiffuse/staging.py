@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from radiffuse.errors import DataError
+from radiffuse.errors import ConfigError, DataError
 from radiffuse.hub import download_model
 from radiffuse.local_files import scratch_folder
 from radiffuse.manifest import Manifest, digest_of
@@ -28,7 +28,8 @@ def stage_model(store: Store, source: str, revision: str | None = None) -> Manif
     """Stage a base model that ships with radiffuse ('tiny'), a diffusers folder, or a Hugging Face id at a revision.
 
     The address is the digest of the files, so staging the same weights twice does nothing. Raises DataError when the
-    folder is not a diffusers text-to-image pipeline or has weights in another format than safetensors.
+    folder is not a diffusers text-to-image pipeline or has weights in another format than safetensors, ConfigError when
+    the source is none of the three.
     """
     with scratch_folder("stage") as scratch:
         folder, name, origin = _resolve(source, revision, scratch / "hub")
@@ -62,15 +63,19 @@ def _resolve(source: str, revision: str | None, download: Path) -> tuple[Path, s
     if source in BASE_MODELS:
         return Path(str(resources.files("radiffuse") / "base_models" / source)), source, f"radiffuse:{source}"
     folder = Path(source)
-    if folder.is_dir():
+    try:
+        is_folder = folder.is_dir()
+    except OSError as error:
+        raise DataError(f"cannot read the model at {source}: {error.strerror}") from error
+    if is_folder:
         return folder, _slug(folder.resolve().name), f"folder:{folder.resolve().name}"
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
-        raise DataError(
+        raise ConfigError(
             f"no model {source!r}: neither a folder here, nor a base model ({', '.join(BASE_MODELS)}), "
             "nor a Hugging Face id such as CompVis/stable-diffusion-v1-4"
         )
     if revision is None:
-        raise DataError(f"{source} is on the hub, where branches move; name the commit with --revision")
+        raise ConfigError(f"{source} is on the hub, where branches move; name the commit with --revision")
     download_model(source, revision, download, HUB_PATTERNS)
     return download, _slug(source.replace("/", "--")), f"hub:{source}@{revision}"
 

@@ -9,6 +9,7 @@ import hashlib
 import io
 import itertools
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -80,11 +81,14 @@ def open_store(pool: Callable[..., urllib3.PoolManager] = urllib3.PoolManager) -
     return Store(StoreSettings.from_environment(), pool)
 
 
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")  # S3's rule for names
+
+
 def split_uri(uri: str) -> tuple[str, str]:
-    """Bucket and key of s3://bucket/key; raises ConfigError for anything else."""
+    """Bucket and key of s3://bucket/key; raises ConfigError for anything else, such as a key that climbs out of it."""
     scheme, _, path = uri.partition("://")
     bucket, _, key = path.partition("/")
-    if scheme != "s3" or not bucket:
+    if scheme != "s3" or _BUCKET.fullmatch(bucket) is None or {".", ".."} & set(key.split("/")):
         raise ConfigError(f"{uri!r} is not an address in the store; it must look like s3://bucket/key")
     return bucket, key
 
@@ -193,6 +197,7 @@ class Store:
 
     def find(self, uri: str) -> Manifest | None:
         """The manifest of the complete output at this address; None when there is none, or only a part of one."""
+        split_uri(uri)  # so that an error shows the address that was given
         address = f"{uri}/{MANIFEST_NAME}"
         if not self.exists(address):
             return None

@@ -2,6 +2,7 @@
 
 import os
 import re
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -37,8 +38,12 @@ class StoreSettings:
         """
         endpoint, secure = _require("MINIO_ENDPOINT"), _read("MINIO_SECURE")
         ca_cert = _read("MINIO_CA_CERT")
-        if ca_cert is not None and not Path(ca_cert).is_file():
-            raise ConfigError(f"MINIO_CA_CERT is {ca_cert}, which is not a file; it must be a PEM certificate")
+        if ca_cert is not None:
+            try:
+                ssl.create_default_context(cafile=ca_cert)
+            except OSError as error:  # ssl's own errors too
+                reason = "holds no PEM certificate" if isinstance(error, ssl.SSLError) else error.strerror
+                raise ConfigError(f"MINIO_CA_CERT is {ca_cert}: {reason}; it must be a PEM certificate") from error
         path = None if ca_cert is None else Path(ca_cert)
         return cls.from_texts(endpoint, _require("MINIO_ACCESS_KEY"), _require("MINIO_SECRET_KEY"), secure, path)
 

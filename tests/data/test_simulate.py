@@ -195,6 +195,11 @@ def test_a_worker_that_dies_gives_one_clear_error_and_leaves_nothing(tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_place_that_cannot_be_looked_at_is_named(closed_folder: Path) -> None:
+    with pytest.raises(StorageError, match=r"could not write .*inside: .*Permission denied"):
+        simulate_cohort(closed_folder / "inside", "chexpert", patients=1, size_px=SIZE_PX, seed=0, processes=1)
+
+
 @pytest.mark.usefixtures("ct")
 def test_a_full_disk_gives_one_error_and_leaves_nothing(small_disk: Path) -> None:
     (small_disk / "filler").write_bytes(bytes(800_000))

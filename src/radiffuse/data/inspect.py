@@ -54,7 +54,7 @@ def _files(candidates: Candidates, frontal: pa.Table) -> dict[str, int | float |
     """
     paths = frontal.column("path").to_pylist()
     if not any((candidates.root / path.split("/")[0]).is_dir() for path in paths[:1]):
-        return {"images_found": f"none, not below {candidates.root}"}
+        return {"images_found": 0, "no_images_below": str(candidates.root)}
     sizes = find_sizes(candidates.root, paths)
     found = sizes[sizes >= 0]
     counts: dict[str, int | float | str] = {

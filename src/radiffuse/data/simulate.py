@@ -71,11 +71,10 @@ def simulate_cohort(
     out = Path(os.path.abspath(out))
     arguments = CohortArguments(layout, patients, size_px, seed)
     _refuse_impossible(arguments)
-    done = find_cohort(out, arguments)
-    if done is not None:
-        return done
     workers = min(processes if processes > 0 else len(os.sched_getaffinity(0)), patients)
     try:
+        if (done := find_cohort(out, arguments)) is not None:
+            return done
         with _partial_folder(out) as folder:
             ensure_stacks(size_px)
             written = _render_all(folder, arguments, workers)

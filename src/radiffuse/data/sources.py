@@ -6,7 +6,7 @@ from pathlib import Path
 from radiffuse.data.candidates import Candidates
 from radiffuse.data.chexpert import read_chexpert
 from radiffuse.data.mimic import read_mimic
-from radiffuse.errors import ConfigError
+from radiffuse.errors import ConfigError, DataError
 
 _READERS: dict[str, Callable[[Path], Candidates]] = {"chexpert": read_chexpert, "mimic": read_mimic}
 
@@ -15,4 +15,7 @@ def read_candidates(layout: str, source: Path) -> Candidates:
     """Read a source in that layout. Raises ConfigError on another layout, DataError on a source that is not in it."""
     if layout not in _READERS:
         raise ConfigError(f"no layout {layout!r}; choose from {', '.join(_READERS)}")
-    return _READERS[layout](source)
+    try:
+        return _READERS[layout](source)
+    except OSError as error:  # of this path or of a table in it: what cannot be looked at counts as not there
+        raise DataError(f"cannot read {source}: {error.strerror}; see that this user may open it") from error

@@ -30,6 +30,8 @@ def read_table(path: Path, columns: Mapping[str, pa.DataType]) -> pa.Table:
         table = pacsv.read_csv(str(path), convert_options=options)
     except FileNotFoundError as error:
         raise DataError(f"no table at {path}") from error
+    except PermissionError:
+        raise DataError(f"cannot read {path}: permission denied; see that this user may open it") from None
     except pa.ArrowKeyError:
         raise DataError(_describe_missing_columns(path, columns)) from None
     except (pa.ArrowInvalid, OSError):
