@@ -13,8 +13,10 @@ import time
 import traceback
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
+import minio.time
 import pytest
 import urllib3
 
@@ -61,6 +63,13 @@ def test_a_download_that_breaks_off_goes_on_where_it_broke(store: Store, tmp_pat
         assert proxy.breaks == 0
         assert proxy.downloaded_bytes < 1.5 * len(data)
     assert (tmp_path / "file").read_bytes() == data
+
+
+def test_a_clock_that_is_wrong_is_not_taken_for_a_wrong_key(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    an_hour_ago = minio.time.utcnow() - timedelta(hours=1)
+    monkeypatch.setattr(minio.time, "utcnow", lambda: an_hour_ago)
+    with pytest.raises(AccessDeniedError, match=r"its clock and this machine's differ too much; set the clock"):
+        store.get_bytes("s3://models/test/bytes")
 
 
 @pytest.mark.usefixtures("_impatient")

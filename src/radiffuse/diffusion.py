@@ -150,5 +150,8 @@ def _per_image(values: Tensor, like: Tensor) -> Tensor:
 
 
 def seed_torch(seed: int, step: int, rank: int) -> None:
-    """Seed what torch draws by itself, such as a text encoder's dropout, so that a resumed step draws the same."""
+    """Seed what torch draws by itself, such as a text encoder's dropout, so that a resumed step draws the same.
+
+    It depends on the rank: with such dropout, and with it alone, the number of processes changes what is learnt.
+    """
     torch.manual_seed(int(sample_generator(seed, step, rank, 2**63).integers(2**63)))

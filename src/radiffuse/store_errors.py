@@ -13,6 +13,10 @@ _OUTPUT = re.compile(r"s3://.*?/[0-9a-f]{16}(?=/)")
 
 def refusal(status: int, code: str | None, uri: str, endpoint: str) -> StorageError:
     """The error for an HTTP status and S3 error code, 403 apart from 404 apart from the rest."""
+    if code == "RequestTimeTooSkewed":
+        return AccessDeniedError(
+            f"{endpoint} refused access to {uri} because its clock and this machine's differ too much; set the clock"
+        )
     if status in (401, 403):
         return AccessDeniedError(
             f"{endpoint} refused access to {uri} ({code}); check MINIO_ACCESS_KEY and MINIO_SECRET_KEY,"

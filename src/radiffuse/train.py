@@ -197,7 +197,7 @@ def describe_nonfinite(global_step: int, loss: float, grad_norm: float, rate: fl
     """What the user reads when a step is refused."""
     return (
         f"step {global_step + 1}: the loss is {loss:g} and the gradient norm {grad_norm:g}, both must be finite; the "
-        f"weights were not changed and the last checkpoint stands. The learning rate was {rate:g}: lower "
+        f"weights were not changed and any earlier checkpoint stands. The learning rate was {rate:g}: lower "
         "train.learning_rate, lengthen train.lr_warmup_steps or train with train.precision=fp32, and see that the "
         "latents are finite"
     )

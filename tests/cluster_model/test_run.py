@@ -118,6 +118,11 @@ def test_a_run_that_fails_raises_the_pods_reason(
     assert re.search(words, summary.read_text().replace("\\", ""))
 
 
+def test_a_document_that_is_none_is_told_before_a_cluster_is_looked_for(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no-such-job"):
+        train_in_cluster(store, make_plan(), "no-such-job", None, tmp_path / "no-kubeconfig")
+
+
 def test_why_a_run_failed_is_said_though_its_summary_cannot_be_written(
     api: SmallApi, store: Store, tmp_path: Path
 ) -> None:

@@ -41,6 +41,7 @@ def train_in_cluster(
     if (finished := store.find(plan.uri)) is not None:
         write_summary(summary, Timeline(plan.name), plan.uri, "The result was in the store already; nothing ran.")
         return finished
+    job_for(plan, source, None)  # a document that does not fit is told before any cluster is looked for
     with ClusterClient(kubeconfig) as client:
         job = job_for(plan, source, client.namespace)
         timeline = Timeline(job.name)
