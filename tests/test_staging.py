@@ -1,6 +1,7 @@
 """Staging: a diffusers folder becomes a digest-addressed model, safetensors only."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,6 @@ def test_a_folder_without_a_vae_is_refused_by_name(store: Store, tmp_path: Path)
     (tmp_path / "model_index.json").write_text("{}")
     for component in ("scheduler", "text_encoder", "tokenizer", "unet"):
         (tmp_path / component).mkdir()
-        (tmp_path / component / "model.safetensors").touch()
     with pytest.raises(DataError, match="has no vae/"):
         stage_model(store, str(tmp_path))
 
@@ -84,3 +84,55 @@ def test_a_hub_id_needs_a_revision(store: Store) -> None:
 def test_a_folder_that_cannot_be_looked_at_is_named(store: Store, closed_folder: Path) -> None:
     with pytest.raises(DataError, match=r"cannot read the model at .*inside: Permission denied"):
         stage_model(store, str(closed_folder / "inside"))
+
+
+def copy_with(pipeline_folder: Path, folder: Path, changes: dict[str, bytes | None]) -> str:
+    """A copy with some files replaced, or removed where there is None."""
+    shutil.copytree(pipeline_folder, folder)
+    for name, data in changes.items():
+        (folder / name).unlink() if data is None else (folder / name).write_bytes(data)
+    return str(folder)
+
+
+UNET = "unet/diffusion_pytorch_model.safetensors"
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3438167540\n"
+EXTRA = b'{"_class_name": "StableDiffusionPipeline", "text_encoder_2": ["transformers", "CLIPTextModel"]}'
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({UNET: POINTER}, r"is only a pointer to the weights; run `git lfs pull`"),
+        ({UNET: b""}, r"is not a whole safetensors file \(0 bytes\); fetch it again"),
+        ({UNET: bytes(range(200))}, r"is not a whole safetensors file \(200 bytes\)"),
+        ({"tokenizer/tokenizer.json": None}, r"tokenizer has no tokenizer\.json or vocab\.json"),
+        ({"scheduler/scheduler_config.json": None}, r"scheduler has no scheduler_config\.json"),
+        ({"vae/config.json": None}, r"vae has no config\.json"),
+        ({"model_index.json": b"[1]"}, r"describes None; only a StableDiffusionPipeline can be adapted"),
+        ({"model_index.json": b'{"_class_name": "StableDiffusionXLPipeline"}'}, "describes StableDiffusionXLPipeline"),
+        ({"model_index.json": EXTRA}, "has a part 'text_encoder_2', which Stable Diffusion"),
+    ],
+)
+def test_what_no_later_step_could_use_is_refused(
+    store: Store, pipeline_folder: Path, tmp_path: Path, changes: dict[str, bytes | None], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        stage_model(store, copy_with(pipeline_folder, tmp_path / "copy", changes))
+
+
+def test_weights_that_were_cut_off_are_refused(store: Store, pipeline_folder: Path, tmp_path: Path) -> None:
+    whole = (pipeline_folder / UNET).read_bytes()
+    with pytest.raises(DataError, match="is not a whole safetensors file"):
+        stage_model(store, copy_with(pipeline_folder, tmp_path / "copy", {UNET: whole[:-1]}))
+
+
+def test_a_model_that_is_here_has_no_revision(store: Store, pipeline_folder: Path) -> None:
+    for source in ("tiny", str(pipeline_folder)):
+        with pytest.raises(ConfigError, match="is here and has no revisions; leave --revision abc out"):
+            stage_model(store, source, "abc")
+
+
+def test_a_folder_whose_name_has_no_latin_letter_still_has_an_address(
+    store: Store, pipeline_folder: Path, tmp_path: Path
+) -> None:
+    assert stage_model(store, copy_with(pipeline_folder, tmp_path / "___", {})).name == "model"
