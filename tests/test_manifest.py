@@ -1,8 +1,11 @@
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from radiffuse import __version__
+from radiffuse.code_version import code_version
 from radiffuse.errors import DataError, StorageError
 from radiffuse.manifest import Manifest, StoredObject, digest_of, load_manifest
 
@@ -50,8 +53,12 @@ def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text('{"kind": "dataset"}')
-    with pytest.raises(DataError, match=r"other\.json is not a manifest: Field required"):
+    with pytest.raises(DataError, match=r"other\.json is not a manifest: name: Field required"):
         load_manifest(tmp_path / "other.json")
+
+
+def test_a_checkout_tells_its_commit_and_whether_files_differ() -> None:
+    assert re.fullmatch(re.escape(__version__) + r"\+g[0-9a-f]{12}(\.dirty)?", code_version())
 
 
 def test_an_object_is_found_by_name() -> None:

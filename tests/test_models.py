@@ -1,5 +1,7 @@
 """Loading a pipeline's parts and encoding prompts."""
 
+import json
+import os
 import shutil
 from pathlib import Path
 
@@ -42,3 +44,16 @@ def test_a_missing_part_is_named(folder: Path, tmp_path: Path) -> None:
     shutil.rmtree(copy / "unet")
     with pytest.raises(DataError, match=r"unet of the model at .* does not load"):
         load_models(copy, ("unet",))
+
+
+@pytest.mark.parametrize("damage", ["cut off", "another width"])
+def test_a_damaged_text_encoder_is_named(damage: str, folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    if damage == "cut off":
+        os.truncate(copy / "text_encoder" / "model.safetensors", 1000)
+    else:
+        config = copy / "text_encoder" / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"hidden_size": 32}))
+    with pytest.raises(DataError, match=r"text_encoder of the model at .* does not load"):
+        load_models(copy, ("text_encoder",))

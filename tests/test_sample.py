@@ -1,6 +1,7 @@
 """Drawing samples: the picture for a seed, the plan, chunks, and what happens when work is shared or cut short."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from radiffuse.config import SamplePrompt, SampleSettings
 from radiffuse.data.sample_shards import Sample, read_samples, write_samples
@@ -28,6 +30,7 @@ from radiffuse.sample_plan import (
     record_chunk,
     shard_name,
 )
+from radiffuse.staging import stage_model
 from radiffuse.storage import Store
 from tests.tiny import PROMPTS, SIZE_PX, tiny_model, tiny_pipeline
 
@@ -275,6 +278,19 @@ def test_sigterm_ends_a_rank_with_143_and_keeps_its_finished_chunks(
     assert "finished chunks are in the store" in log
     assert 1 <= len(plan.chunks()) - len(missing_chunks(store, plan)) < len(plan.chunks())
     assert store.find(plan.uri) is None
+
+
+def test_a_model_that_draws_no_numbers_publishes_nothing(store: Store, folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "diverged"
+    shutil.copytree(folder, copy)
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    tensors["conv_in.bias"][0] = float("nan")
+    save_file(tensors, weights, metadata={"format": "pt"})
+    plan = plan_samples("diverged", stage_model(store, str(copy)), settings(), baseline=False)
+    with pytest.raises(DataError, match=r"values that are not finite; draw with sample\.precision=fp32"):
+        run_plan(store, plan, rank=0, world_size=1)
+    assert list(store.list(plan.uri)) == []
 
 
 def test_a_full_disk_stops_a_rank_with_one_error_that_names_it(

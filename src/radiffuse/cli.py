@@ -28,8 +28,9 @@ from radiffuse.cli_options import (
 )
 from radiffuse.cli_results import exit_code, finish_part, finish_step, require_output, required_out, stored_output
 from radiffuse.cli_store import app as store_app
-from radiffuse.errors import ConfigError, RadiffuseError
+from radiffuse.errors import ConfigError, RadiffuseError, StorageError
 from radiffuse.local_files import is_disk_full
+from radiffuse.rank import LOG_LEVEL_VARIABLE
 from radiffuse.sigterm import exit_on_sigterm
 
 app = typer.Typer(
@@ -59,6 +60,7 @@ def _global_options(
 ) -> None:
     if log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise ConfigError(f"--log-level {log_level!r} is not one of debug, info, warning, error")
+    os.environ[LOG_LEVEL_VARIABLE] = log_level.upper()  # for the processes of training and sampling
     logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format="%(levelname).1s %(name)s %(message)s")
 
 
@@ -374,13 +376,12 @@ def main() -> None:
         sys.exit(1)
     except Exception as error:
         _note_failure(error)
-        is_full = is_disk_full(error)
-        if is_full:
+        if is_disk_full(error):
             _discard_output()  # it may be what is full, and Python would try once more
+            error = StorageError("cannot write: no space is left; free some, or write elsewhere")
         elif not isinstance(error, RadiffuseError):
             raise
-        cause = "cannot write: no space is left; free some, or write elsewhere" if is_full else error
-        typer.echo(f"error: {cause}", err=True)
+        typer.echo(f"error: {error}", err=True)
         sys.exit(exit_code(error))
 
 

@@ -182,7 +182,7 @@ class EvaluateSettings(Settings):
     vae_images: int = Field(100, ge=1, description="Held-out images whose reconstruction is measured.")
     samples_per_prompt_shown: int = Field(6, ge=1, description="Pictures per prompt in the report.")
     seed: int = Field(
-        0, ge=0, le=MAX_SEED, description="Of the classifier's weights and order, and of bootstrap intervals."
+        0, ge=0, le=MAX_SEED, description="Of the classifier's weights and order, and of which real images it is shown."
     )
 
 

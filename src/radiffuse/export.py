@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from radiffuse import __version__
+from radiffuse.code_version import code_version
 from radiffuse.history import History
 from radiffuse.local_files import scratch_folder
 from radiffuse.manifest import Manifest
@@ -113,7 +114,7 @@ def provenance(plan: TrainPlan) -> dict[str, object]:
     return {
         "name": plan.name,
         "digest": plan.digest,
-        "code_version": __version__,
+        "code_version": code_version(),
         "inputs": {"model": plan.model.uri, "data": plan.data.uri},
         "base_model": plan.model.model_dump(mode="json", include={"name", "uri", "digest", "inputs", "settings"}),
         "data": plan.data.model_dump(mode="json", include={"name", "uri", "digest", "inputs", "settings", "counts"}),

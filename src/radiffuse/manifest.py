@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from radiffuse import __version__
+from radiffuse.code_version import code_version
 from radiffuse.errors import DataError
 from radiffuse.local_files import write_text
 
@@ -35,7 +35,7 @@ class Manifest(BaseModel):
     name: str = Field(description="What a person calls it, such as 'chexpert' or 'tiny'.")
     uri: str = Field(description="s3://bucket/name/digest, without a trailing slash.")
     digest: str = Field(description="Of inputs and settings: the output's address.")
-    code_version: str = __version__
+    code_version: str = Field(default_factory=code_version)
     inputs: dict[str, str] = Field(default_factory=dict, description="Role of each input -> its URI or fingerprint.")
     settings: dict[str, Any] = Field(default_factory=dict, description="The resolved settings that made it.")
     counts: dict[str, int | float] = Field(default_factory=dict, description="Finite figures worth showing.")
@@ -66,12 +66,19 @@ def load_manifest(path: Path, kind: Kind | None = None) -> Manifest:
     except OSError as error:
         raise DataError(f"no manifest at {path}: {error.strerror}") from error
     except ValidationError as error:
-        raise DataError(f"{path} is not a manifest: {error.errors()[0]['msg']}") from error
+        raise DataError(f"{path} is not a manifest: {describe_first(error)}") from error
     if kind is not None and manifest.kind != kind:
         raise DataError(
             f"{path} is the manifest of {with_article(manifest.kind)}; this step needs {with_article(kind)}"
         )
     return manifest
+
+
+def describe_first(error: ValidationError) -> str:
+    """What is wrong with a document, and at which field."""
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else first["msg"]
 
 
 def with_article(kind: str) -> str:

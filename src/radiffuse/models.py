@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 
 from radiffuse.errors import DataError
 
@@ -45,7 +46,7 @@ def load_models(path: Path, parts: Sequence[str] = PARTS) -> Models:
     for part in parts:
         try:
             setattr(models, part, _load_part(path, part))
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise DataError(f"{part} of the model at {path} does not load: {error}") from error
     for module in models.modules():
         module.eval().requires_grad_(False)

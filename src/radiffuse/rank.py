@@ -19,6 +19,8 @@ from radiffuse.outcome import Outcome
 logger = logging.getLogger(__name__)
 
 ERROR_DIR_VARIABLE = "RADIFFUSE_ERROR_DIR"
+LOG_LEVEL_VARIABLE = "RADIFFUSE_LOG_LEVEL"
+"""What the command was started with; the ranks other than the first say warnings and worse alone."""
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -34,7 +36,7 @@ class ErrorRecord(TypedDict):
 def run_rank(work: Callable[[], object]) -> int:
     """Configure logging, do the work and return the exit code; an error is also left where the launcher reads it."""
     end_with_parent()
-    level = logging.INFO if _rank() == "0" else logging.WARNING
+    level = os.environ.get(LOG_LEVEL_VARIABLE, "INFO") if _rank() == "0" else logging.WARNING
     logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname).1s %(name)s %(message)s")
     try:
         work()

@@ -147,14 +147,23 @@ def denoise(sampler: Sampler, sample_ids: Sequence[int], on_step: Callable[[], N
 
 @torch.no_grad()
 def decode_latents(sampler: Sampler, latents: torch.Tensor) -> np.ndarray:
-    """Images (B, H, W, 3) uint8, decoded in fp32: bf16 has 8 bits of mantissa, too few for smooth greys."""
+    """Images (B, H, W, 3) uint8, decoded in fp32: bf16 has 8 bits of mantissa, too few for smooth greys.
+
+    Raises DataError when the latents or what they decode to are not finite.
+    """
     vae = sampler.models.vae
     assert vae is not None
     decoded = [
         vae.decode(batch / vae.config.scaling_factor).sample
         for batch in torch.split(latents.float(), DECODE_BATCH_SIZE)
     ]
-    images = (torch.cat(decoded) * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
+    pixel_values = torch.cat(decoded)
+    if not torch.isfinite(pixel_values).all():
+        raise DataError(
+            "the model draws values that are not finite; draw with sample.precision=fp32, and if that changes nothing, "
+            "its weights are damaged or its training diverged"
+        )
+    images = (pixel_values * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
     return np.round(images * 255).astype(np.uint8)
 
 
@@ -202,7 +211,7 @@ def run_plan(store: "Store", plan: SamplePlan, rank: int, world_size: int) -> No
 
 
 def _stop(signum: int, frame: object) -> NoReturn:
-    raise Preempted("SIGTERM while sampling; finished chunks are in the store, run the same command to draw the rest")
+    raise Preempted("stopped while sampling; finished chunks are in the store, run the same command to draw the rest")
 
 
 def main(job: Path) -> int:

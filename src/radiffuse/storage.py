@@ -35,7 +35,7 @@ from radiffuse.local_files import (
     require_free_space,
     sha256_of_file,
 )
-from radiffuse.manifest import MANIFEST_NAME, Manifest, StoredObject
+from radiffuse.manifest import MANIFEST_NAME, Manifest, StoredObject, describe_first
 from radiffuse.progress import track
 from radiffuse.store_connections import LoggedRetry, send_patiently
 from radiffuse.store_errors import check_arrival, refusal, unreachable
@@ -206,7 +206,7 @@ class Store:
             manifest = Manifest.model_validate_json(self.get_bytes(address))
         except ValidationError as error:
             raise IntegrityError(
-                f"{address} is not a manifest of this version: {error.errors()[0]['msg']}; {remake}"
+                f"{address} is not a manifest of this version: {describe_first(error)}; {remake}"
             ) from error
         if manifest.uri != uri.rstrip("/"):
             raise IntegrityError(f"{address} is the manifest of another place, {manifest.uri}; {remake}")

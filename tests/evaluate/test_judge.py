@@ -9,11 +9,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 
+from radiffuse.code_version import code_version
 from radiffuse.config import EvaluateSettings, SamplePrompt, SampleSettings
 from radiffuse.data.sample_shards import Sample, write_samples
+from radiffuse.data.shards import ShardWriter
 from radiffuse.errors import DataError
 from radiffuse.evaluate.assessment import read_training
 from radiffuse.evaluate.judge import evaluate_samples
@@ -21,9 +24,10 @@ from radiffuse.evaluate.report import Report
 from radiffuse.manifest import Manifest, digest_of
 from radiffuse.sample_plan import commit_when_complete, image_seed, plan_samples, prompt_of, record_chunk, shard_name
 from radiffuse.storage import Store
-from tests.evaluate.cohort import EFFUSION, SIZE_PX, toy_image, write_cohort
+from tests.evaluate.cohort import EFFUSION, SIZE_PX, cohort_row, toy_image, write_cohort
 from tests.tiny import tiny_pipeline
 
+ROOT = Path(__file__).parents[2]
 PROMPTS = (
     SamplePrompt(prompt="a photo of a lung xray"),
     SamplePrompt(prompt="a photo of a lung xray with a visible pleural effusion", pathologies=(EFFUSION,)),
@@ -49,7 +53,9 @@ def publish(store: Store, kind: str, name: str, folder: Path, **inputs: str) -> 
     bucket = {"dataset": "datasets", "model": "models"}[kind]
     digest = digest_of(kind=kind, name=name)
     uri = f"s3://{bucket}/{name}/{digest}"
-    return store.publish(Manifest(kind=kind, name=name, uri=uri, digest=digest, inputs=inputs), folder)
+    settings = {"image_size_px": SIZE_PX} if kind == "dataset" else {}
+    manifest = Manifest(kind=kind, name=name, uri=uri, digest=digest, inputs=inputs, settings=settings)
+    return store.publish(manifest, folder)
 
 
 def toy_sample(settings: SampleSettings, sample_id: int, is_noise: bool) -> Sample:
@@ -118,6 +124,10 @@ def test_the_report_counts_what_was_judged(run: Run) -> None:
 def test_report_json_is_what_its_schema_says_and_has_no_number_that_is_not_finite(run: Run) -> None:
     text = json.dumps(run.report, allow_nan=False)
     assert Report.model_validate_json(text).pathology == EFFUSION
+    schema = json.loads((ROOT / "docs" / "report.schema.json").read_text(encoding="utf-8"))
+    jsonschema.validate(run.report, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(run.report | {"num_samples": "many"}, schema)
 
 
 def test_the_manifest_carries_the_headline(run: Run) -> None:
@@ -128,6 +138,19 @@ def test_the_manifest_carries_the_headline(run: Run) -> None:
 def test_provenance_leads_back_to_weights_and_images(run: Run) -> None:
     names = {node["name"] for node in run.report["provenance"]}
     assert names == {"toy", "toy-baseline", "toy-adapted", "toy-base", "toy-cohort"}
+    versions = {node["code_version"] for node in run.report["provenance"]} | {run.report["code_version"]}
+    assert versions == {code_version()}
+
+
+def test_samples_whose_roles_were_exchanged_are_refused(run: Run, store: Store) -> None:
+    with pytest.raises(DataError, match=r"was adapted from that of .*; exchange --before and --after"):
+        evaluate_samples(store, "toy", run.dataset, run.after, run.before, SETTINGS)
+
+
+def test_pictures_of_another_size_are_refused(run: Run, store: Store) -> None:
+    larger = run.after.model_copy(update={"settings": {"image_size_px": 2 * SIZE_PX}, "uri": "s3://samples/toy/larger"})
+    with pytest.raises(DataError, match=rf"cannot be compared: .*toy/larger has {2 * SIZE_PX} px; draw or ingest"):
+        evaluate_samples(store, "toy", run.dataset, run.before, larger, SETTINGS)
 
 
 def test_a_prompt_without_real_counterpart_is_judged_but_not_compared(run: Run) -> None:
@@ -233,6 +256,36 @@ def test_training_points_are_thinned_and_absent_without_a_log(tmp_path: Path) ->
     write_metrics(tmp_path / "metrics.jsonl", 5000)
     assert 300 <= len(read_training(tmp_path / "metrics.jsonl")) <= 400
     assert read_training(tmp_path / "none.jsonl") == ()
+
+
+def test_one_sample_has_no_spread_and_is_refused(
+    run: Run, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RADIFFUSE_CACHE", str(tmp_path / "cache"))
+    model = store.find(run.before.inputs["model"])
+    plan = plan_samples("single", model, SAMPLES.model_copy(update={"prompts": PROMPTS[:1]}), baseline=True)
+    plan = plan.model_copy(update={"settings": plan.settings.model_copy(update={"samples_per_prompt": 1})})
+    (chunk,) = plan.chunks()
+    write_samples(tmp_path / shard_name(chunk), [toy_sample(plan.settings, 0, is_noise=True)])
+    record_chunk(store, plan, chunk, store.put_file(f"{plan.uri}/{shard_name(chunk)}", tmp_path / shard_name(chunk)))
+    single = commit_when_complete(store, plan)
+    with pytest.raises(DataError, match="1 samples before and 18 after; a spread takes two of each"):
+        evaluate_samples(store, "toy", run.dataset, single, run.after, SETTINGS)
+
+
+def test_a_second_dataset_without_either_class_is_refused(
+    run: Run, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RADIFFUSE_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "others"
+    folder.mkdir()
+    with ShardWriter(folder, images_per_shard=8) as writer:
+        for number in range(3):
+            writer.write(cohort_row(number, "other", "test"))
+    others = publish(store, "dataset", "toy-others", folder)
+    other = SETTINGS.model_copy(update={"seed": 6})
+    with pytest.raises(DataError, match=r"none of the 3 images of s3://datasets/toy-others/.* shows Pleural Effusion"):
+        evaluate_samples(store, "toy", run.dataset, run.before, run.after, other, external=others)
 
 
 def test_samples_of_a_model_that_is_gone_are_refused(

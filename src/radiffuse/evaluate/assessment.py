@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from radiffuse import __version__
+from radiffuse.code_version import code_version
 from radiffuse.config import EvaluateSettings
 from radiffuse.evaluate.classifier import judge_images, reduce_image
 from radiffuse.evaluate.evidence import MS_SSIM_IMAGES, Evidence, JudgedImages, JudgedSamples, gather_evidence
@@ -107,7 +107,7 @@ def build_report(store: "Store", run_name: str, roots: dict[str, Manifest], evid
         training=read_training(evidence.model_path / "metrics.jsonl"),
         limits=LIMITS,
         settings=evidence.settings.model_dump(mode="json"),
-        code_version=__version__,
+        code_version=code_version(),
         provenance=trace_lineage(store, roots),
     )
 

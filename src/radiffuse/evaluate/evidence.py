@@ -95,6 +95,11 @@ def gather_evidence(
     samples = [
         load_samples(store, item, max(MS_SSIM_IMAGES, settings.samples_per_prompt_shown)) for item in (before, after)
     ]
+    if min(map(len, samples)) < 2:
+        raise DataError(
+            f"{len(samples[0])} samples before and {len(samples[1])} after; a spread takes two of each: raise "
+            "sample.samples_per_prompt and sample.baseline_samples_per_prompt"
+        )
     model = model_of(store, after)
     training_images = load_labelled(images, "validation", settings.pathology)
     classifier = train_classifier(training_images, settings)
@@ -152,4 +157,9 @@ def _judge_external(
 ) -> JudgedImages:
     labelled = load_labelled(open_dataset(store, external), None, settings.pathology)
     clean = labelled.select(labelled.is_positive | labelled.is_normal)
+    if len(clean) == 0:
+        raise DataError(
+            f"none of the {len(labelled)} images of {external.uri} shows {settings.pathology} or no finding at all; "
+            "judge without it, or ingest more of it"
+        )
     return JudgedImages(clean.is_positive, judge_images(classifier, clean.images))

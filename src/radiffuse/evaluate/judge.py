@@ -5,6 +5,8 @@ import os
 from typing import TYPE_CHECKING
 
 from radiffuse.config import EvaluateSettings
+from radiffuse.errors import DataError
+from radiffuse.evaluate.lineage import trace_lineage
 from radiffuse.local_files import scratch_folder
 from radiffuse.manifest import Manifest, digest_of
 
@@ -41,6 +43,7 @@ def evaluate_samples(
     if found is not None:
         return found
 
+    _require_fitting(store, dataset, before, after)
     _let_threads_sleep()
     from radiffuse.evaluate.assessment import assess
     from radiffuse.evaluate.page import render_page
@@ -62,6 +65,20 @@ def evaluate_samples(
     accuracy = report.effusion_accuracy
     logger.info("judged accuracy_before=%.3f accuracy_after=%.3f uri=%s", accuracy.before, accuracy.after, uri)
     return published
+
+
+def _require_fitting(store: "Store", dataset: Manifest, before: Manifest, after: Manifest) -> None:
+    """Raise DataError when the pictures differ in size, or before and after have changed places."""
+    sizes = {item.uri: item.settings.get("image_size_px") for item in (dataset, before, after)}
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{uri} has {size} px" for uri, size in sizes.items())
+        raise DataError(f"pictures of different sizes cannot be compared: {listed}; draw or ingest them in one size")
+    drawn_before, drawn_after = before.inputs.get("model"), after.inputs.get("model")
+    ancestors = {node.uri for node in trace_lineage(store, {"before": before})}
+    if drawn_before != drawn_after and drawn_after in ancestors:
+        raise DataError(
+            f"the model of {before.uri} was adapted from that of {after.uri}; exchange --before and --after"
+        )
 
 
 def _let_threads_sleep() -> None:
