@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from radiffuse.data import anatomy, cohort_layout, patient, report_text, simulate
+from radiffuse.data.inspect import inspect_source
 from radiffuse.data.labels import LABELS
 from radiffuse.data.patient import draw_patient
 from radiffuse.data.quality import prepare_image
@@ -199,6 +200,29 @@ def test_a_worker_that_dies_gives_one_clear_error_and_leaves_nothing(tmp_path: P
 def test_a_place_that_cannot_be_looked_at_is_named(closed_folder: Path) -> None:
     with pytest.raises(StorageError, match=r"could not write .*inside: .*Permission denied"):
         simulate_cohort(closed_folder / "inside", "chexpert", patients=1, size_px=SIZE_PX, seed=0, processes=1)
+
+
+def test_a_file_where_the_cohort_should_go_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"--out .*file is a file; it must name a folder"):
+        simulate_cohort(tmp_path / "file", "chexpert", patients=1, size_px=SIZE_PX, seed=0, processes=1)
+
+
+@pytest.mark.usefixtures("ct")
+def test_a_cohort_that_lost_its_table_is_not_called_complete(tmp_path: Path) -> None:
+    arguments = (tmp_path / "a", "chexpert", 1, SIZE_PX, 0, 1)
+    simulate_cohort(*arguments)
+    (tmp_path / "a" / "train.csv").unlink()
+    with pytest.raises(DataError, match=r"a has lost train\.csv; delete it and a-truth\.json, and run again"):
+        simulate_cohort(*arguments)
+
+
+@pytest.mark.usefixtures("ct")
+def test_the_truth_beside_a_cohort_changes_nothing_that_ingest_reads(tmp_path: Path) -> None:
+    simulate_cohort(tmp_path / "a", "chexpert", 4, SIZE_PX, 0, 1)
+    found = inspect_source("chexpert", tmp_path / "a")
+    truth_path(tmp_path / "a").write_text("{}")
+    assert inspect_source("chexpert", tmp_path / "a") == found
 
 
 @pytest.mark.usefixtures("ct")

@@ -101,6 +101,8 @@ def truth_path(out: Path) -> Path:
 def find_cohort(out: Path, arguments: CohortArguments) -> dict[str, int | float | str] | None:
     """The counts of the complete cohort at `out`, None where there is nothing; raises DataError for anything else."""
     truth = truth_path(out)
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out} is a file; it must name a folder")
     if not truth.exists():
         if out.exists() and not (out.is_dir() and next(out.iterdir(), None) is None):
             raise DataError(f"{out} exists, but no {truth.name} beside it calls it a cohort; choose another --out")
@@ -113,7 +115,12 @@ def find_cohort(out: Path, arguments: CohortArguments) -> dict[str, int | float 
     wanted = asdict(arguments)
     if found != wanted:
         raise DataError(f"{out} was simulated with {_describe(found)}, not {_describe(wanted)}; choose another --out")
-    return {**summary, "folder": str(out), "truth": str(truth)} if out.is_dir() else None
+    if not out.is_dir():
+        return None
+    missing = [table for table in cohort_layout.TABLES[arguments.layout] if not (out / table).is_file()]
+    if missing:
+        raise DataError(f"{out} has lost {', '.join(missing)}; delete it and {truth.name}, and run again")
+    return {**summary, "folder": str(out), "truth": str(truth)}
 
 
 def _describe(arguments: dict[str, Any]) -> str:
