@@ -87,6 +87,7 @@ def test_the_folder_is_a_pipeline_without_pickles_and_says_where_it_comes_from(
     names = {stored.name for stored in manifest.objects}
     assert {"model_index.json", "README.md", "radiffuse.json", "metrics.jsonl"} <= names
     assert not any(name.endswith((".bin", ".pt", ".ckpt", ".pkl")) or Path(name).name.startswith(".") for name in names)
+    assert not any("_name_or_path" in path.read_text() for path in folder.glob("*/config.json"))
     told = json.loads((folder / "radiffuse.json").read_text())
     assert told["inputs"] == manifest.inputs == {"model": inputs.model.uri, "data": inputs.latents.uri}
     assert told["train"] == manifest.settings

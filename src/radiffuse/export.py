@@ -87,6 +87,14 @@ def write_pipeline(folder: Path, models: "Models", trained: tuple[str, ...], mod
     shutil.copytree(model_folder, folder, ignore=ignore)
     for part in trained:
         getattr(models, part).save_pretrained(folder / part, safe_serialization=True)
+        _forget_where(folder / part / "config.json")
+
+
+def _forget_where(path: Path) -> None:
+    """Take out of a part's description the folder that it was loaded from: it is this machine's, and of no use."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config.pop("_name_or_path", None)
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def model_card(plan: TrainPlan, trained: tuple[str, ...], history: History) -> str:
