@@ -11,7 +11,7 @@ help: ## List the targets
 
 setup: .venv/.ready ## Make .venv from the lock file; at once when it is current
 
-demo: .venv/.ready ## Ten minutes on two cores: data, fine-tuning, samples and a report, in out/
+demo: .venv/.ready ## Under ten minutes on two cores: data, fine-tuning, samples and a report, in out/
 	@$(PYTHON) -m pipelines.demo --out out
 
 test: .venv/.ready ## All tests that need no accelerator and no cluster, with coverage

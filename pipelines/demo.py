@@ -21,16 +21,16 @@ from radiffuse.sigterm import exit_on_sigterm
 from radiffuse.storage import Store
 
 EXPECTED_SECONDS = {
-    "simulate": 15,
-    "simulate external": 2,
+    "simulate": 20,
+    "simulate external": 3,
     "ingest": 3,
     "ingest external": 2,
     "stage": 2,
-    "encode": 25,
-    "sample before": 45,
-    "train": 340,
-    "sample after": 95,
-    "evaluate": 21,
+    "encode": 35,
+    "sample before": 27,
+    "train": 270,
+    "sample after": 60,
+    "evaluate": 24,
     "finish": 1,
 }
 """Wall seconds per step, in their order, as measured with the preset `demo` on two cores; the time left follows."""
