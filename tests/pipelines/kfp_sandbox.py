@@ -75,10 +75,12 @@ class Pod:
 
     def _mounts(self, new_root: Path) -> list[str]:
         steps = [f"mount -t tmpfs -o mode=755 tmpfs {new_root}"]
-        for target, source in {**{path: Path(path) for path in NEEDED}, **self.readable}.items():
-            steps += [*_bound(source, new_root, target), f"mount -o remount,bind,ro {new_root}{target} || true"]
-        for target, source in self.writable.items():
-            steps += _bound(source, new_root, target)
+        sources = {**{path: Path(path) for path in NEEDED}, **self.readable, **self.writable}
+        # A folder before what lies in it: this repository may be below a /tmp that is a mount of its own there.
+        for target in sorted(sources):
+            steps += _bound(sources[target], new_root, target)
+            if target not in self.writable:
+                steps.append(f"mount -o remount,bind,ro {new_root}{target} || true")
         for name in LINKS:
             if Path("/", name).is_symlink():
                 steps.append(f"ln -s {os.readlink(f'/{name}')} {new_root}/{name}")
