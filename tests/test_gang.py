@@ -83,6 +83,7 @@ def test_the_failure_of_one_node_is_told_to_all_others_at_once() -> None:
         assert told.wait(20)
         conclude_all([members[0], members[2]], [RuntimeError("echo")] * 2)
         verdict = failing.result()
+    wait_until(lambda: bool(members[0].troubles), lambda: "not told", 30)  # by a thread that may come later
     assert members[0].troubles == ["rank 1 was killed"]
     assert verdict.cause is not None
     assert verdict.cause["message"] == "rank 1 was killed"
