@@ -40,7 +40,7 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete one output, its manifest first; the step that made it then makes it anew. Nothing brings it back."""
-    from radiffuse.deletion import delete_objects, find_objects
+    from radiffuse.deletion import find_objects
     from radiffuse.storage import open_store
 
     store, uri = open_store(), uri.rstrip("/")
@@ -49,5 +49,5 @@ def delete(
         if not sys.stdin.isatty():
             raise ConfigError(f"{uri} has {len(objects)} objects; --yes deletes them where nobody can be asked")
         typer.confirm(f"Delete {uri} with its {len(objects)} objects?", abort=True)
-    delete_objects(store, objects)
+    store.delete(objects)  # manifests first: interrupted, it leaves nothing that a step takes for complete
     typer.echo(f"deleted {uri} objects={len(objects)}")

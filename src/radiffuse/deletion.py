@@ -25,8 +25,3 @@ def find_objects(store: "Store", uri: str) -> list[str]:
     if manifest not in found and _OUTPUT.search(uri) is None:
         raise DataError(f"{uri} is no output, but a folder with {len(found)} objects; give the address of one output")
     return sorted(found, key=lambda name: (not name.endswith(f"/{MANIFEST_NAME}"), name))
-
-
-def delete_objects(store: "Store", objects: list[str]) -> None:
-    """Delete what `find_objects` found. Interrupted, it leaves an output that no step takes for complete."""
-    store.delete(objects)

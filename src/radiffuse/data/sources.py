@@ -17,5 +17,5 @@ def read_candidates(layout: str, source: Path) -> Candidates:
         raise ConfigError(f"no layout {layout!r}; choose from {', '.join(_READERS)}")
     try:
         return _READERS[layout](source)
-    except OSError as error:  # of this path or of a table in it: what cannot be looked at counts as not there
+    except OSError as error:  # of this path or of what lies in it, such as a folder that this user may not enter
         raise DataError(f"cannot read {source}: {error.strerror}; see that this user may open it") from error
