@@ -24,6 +24,7 @@ from kfp import local
 from kfp.local import pipeline_orchestrator, status, subprocess_task_handler
 
 from radiffuse.errors import RadiffuseError
+from radiffuse.orphans import end_with_parent
 
 GRACE_SECONDS = 120.0
 """What an interrupted step has for saving; training saves at its next optimizer step."""
@@ -184,9 +185,17 @@ def _output_folder(command: Sequence[str]) -> Path:
 def _run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
     """Exit code and standard output; standard error passes through, so that its progress bars are seen.
 
-    The step has a session of its own: Ctrl-C in a terminal reaches us alone, and we stop it in order.
+    The step has a session of its own: Ctrl-C in a terminal reaches us alone, and we stop it in order. Where we are
+    killed, the kernel tells it to stop.
     """
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True) as step:
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=end_with_parent,
+    ) as step:
         try:
             printed, _ = step.communicate()
         except BaseException:

@@ -115,7 +115,7 @@ def test_the_ranks_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
     _wait_until(lambda: not any(_is_alive(pid) for pid in pids))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_command_that_was_stopped_ends_with_the_code_of_its_signal(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
@@ -124,7 +124,11 @@ def test_a_command_that_was_stopped_ends_with_the_code_of_its_signal(
         manifest.save(tmp_path / manifest.kind)
     files = ["--data", str(tmp_path / "latents"), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out")]
     command = [sys.executable, "-m", "radiffuse.cli", "train", "--config", "demo", *files]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+
+    def heed_hangup() -> None:  # below nohup it would be ignored
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_hangup) as process:
         _wait_until(psutil.Process(process.pid).children)  # torchrun is started
         process.send_signal(number)
         said = process.communicate(timeout=300)[1]

@@ -9,8 +9,9 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main as torchrun
 
 from radiffuse.errors import TrainingError
+from radiffuse.orphans import end_with_parent
 from radiffuse.outcome import Outcome
-from radiffuse.rank import end_with_parent, leave_error
+from radiffuse.rank import leave_error
 
 
 def main() -> int:

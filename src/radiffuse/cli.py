@@ -363,7 +363,7 @@ def worker(
 
 
 def main() -> None:
-    """Entry point: exit 0 done, 1 failed, 2 misused, 130 and 143 stopped by SIGINT and SIGTERM.
+    """Entry point: exit 0 done, 1 failed, 2 misused, 128 and a signal's number when it stopped us.
 
     One line per known error, a traceback only for our own faults.
     """

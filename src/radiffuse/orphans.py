@@ -1,4 +1,4 @@
-"""Answering for all processes below this one: every orphan is its child, to be reaped, and to be ended last."""
+"""No process outlives the work it was started for: a parent answers for all below it, a child ends with its parent."""
 
 import contextlib
 import ctypes
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37  # linux/prctl.h
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 1, 36, 37  # linux/prctl.h
 KILL_SECONDS = 5.0
 """How long killed processes may take to go; one that hangs in the kernel goes when the container does."""
 
@@ -81,3 +81,12 @@ def kill_descendants() -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
+
+
+def end_with_parent() -> None:
+    """Ask the kernel for a SIGTERM when the parent dies: work whose launcher was killed must not go on alone."""
+    parent = os.getppid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)

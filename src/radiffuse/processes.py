@@ -14,6 +14,7 @@ from types import FrameType
 from radiffuse.errors import Preempted, TrainingError
 from radiffuse.orphans import kill_descendants
 from radiffuse.rank import ERROR_DIR_VARIABLE, ErrorRecord, error_of, first_cause, read_records, record_of
+from radiffuse.sigterm import stop_signals
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class Agent:
 
 @contextmanager
 def on_stop(action: Callable[[signal.Signals], None]) -> Iterator[None]:
-    """Call the action, in the main thread, for each SIGTERM and SIGINT."""
+    """Call the action, in the main thread, for each SIGINT and stop signal."""
 
     def act(number: int, frame: FrameType | None) -> None:
         action(signal.Signals(number))
@@ -119,7 +120,7 @@ def on_stop(action: Callable[[signal.Signals], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers, and only it is interrupted
         return
-    previous = {number: signal.signal(number, act) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, act) for number in (signal.SIGINT, *stop_signals())}
     try:
         yield
     finally:

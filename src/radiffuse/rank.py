@@ -1,11 +1,9 @@
 """One rank of a torchrun job: its exit code, and the error it leaves for the launcher. Light: it imports no torch."""
 
 import contextlib
-import ctypes
 import json
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -14,6 +12,7 @@ from typing import TypedDict
 
 from radiffuse import errors
 from radiffuse.errors import Preempted, RadiffuseError, TrainingError
+from radiffuse.orphans import end_with_parent
 from radiffuse.outcome import Outcome
 
 logger = logging.getLogger(__name__)
@@ -21,8 +20,6 @@ logger = logging.getLogger(__name__)
 ERROR_DIR_VARIABLE = "RADIFFUSE_ERROR_DIR"
 LOG_LEVEL_VARIABLE = "RADIFFUSE_LOG_LEVEL"
 """What the command was started with; the ranks other than the first say warnings and worse alone."""
-
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class ErrorRecord(TypedDict):
@@ -49,15 +46,6 @@ def run_rank(work: Callable[[], object]) -> int:
         logger.exception("rank=%s failed", _rank())
         return Outcome.of(error)
     return Outcome.DONE
-
-
-def end_with_parent() -> None:
-    """Ask the kernel for a SIGTERM when the parent dies: a run whose launcher was killed must not go on alone."""
-    parent = os.getppid()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def leave_error(error: Exception, rank: str | None = None) -> None:

@@ -1,4 +1,7 @@
-"""SIGTERM as an orderly exit: temporary folders are removed and connections closed, which the default would not do."""
+"""SIGTERM as an orderly exit: temporary folders are removed and connections closed, which the default would not do.
+
+So is SIGHUP, which a terminal sends as it closes.
+"""
 
 import contextlib
 import signal
@@ -7,15 +10,22 @@ from types import FrameType
 from typing import NoReturn
 
 
+def stop_signals() -> list[signal.Signals]:
+    """SIGTERM, and SIGHUP unless it is ignored, as it is below nohup."""
+    is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGTERM] if is_ignored else [signal.SIGTERM, signal.SIGHUP]
+
+
 @contextlib.contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit with 143; what sets a handler of its own within goes first. Main thread only."""
+    """Turn the stop signals into SystemExit with 143 and 129; handlers set within go first. Main thread only."""
 
     def _exit(number: int, _frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)
 
-    previous = signal.signal(signal.SIGTERM, _exit)
+    previous = {number: signal.signal(number, _exit) for number in stop_signals()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -2,7 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from kfp.local import subprocess_task_handler
 from pipelines.finetune import finetune
 from pipelines.local import StepClock, StepFailedError, as_local, run_pipeline, run_step
 from radiffuse.errors import RadiffuseError
+from tests.workers import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -98,10 +98,8 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_stops_the_running_step_in_order_and_leaves_no_orphan(
-    tmp_path: Path, number: signal.Signals, code: int
-) -> None:
+def running_step(tmp_path: Path) -> subprocess.Popen[bytes]:
+    """A runner whose step, once it has written its own and its child's number to `pids`, saves when it is stopped."""
     step = (
         "import os, signal, subprocess, sys, time\n"
         "from pathlib import Path\n"
@@ -113,20 +111,35 @@ def test_a_signal_stops_the_running_step_in_order_and_leaves_no_orphan(
     )
     runner = (
         "import signal, sys\n"
-        # A shell lets what it starts in the background ignore SIGINT; the tests may run there.
+        # A shell lets what it starts in the background ignore SIGINT, and nohup SIGHUP; the tests may run there.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "from pipelines.local import StepClock, run_step\nfrom radiffuse.sigterm import exit_on_sigterm\n"
         "try:\n"
         f"    with exit_on_sigterm(): run_step('train', [sys.executable, '-c', {step!r}], {{}}, StepClock({{}}))\n"
         "except KeyboardInterrupt: sys.exit(130)\n"
     )
     process = subprocess.Popen(python(runner), cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "pids").exists():
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.02)
+    wait_until((tmp_path / "pids").exists, lambda: f"runner: {process.poll()}")
+    return process
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_a_signal_stops_the_running_step_in_order_and_leaves_no_orphan(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    process = running_step(tmp_path)
     process.send_signal(number)
-    assert process.wait(30) == code
+    assert process.wait(120) == code
     assert (tmp_path / "saved").exists()
     assert not any(is_alive(int(pid)) for pid in (tmp_path / "pids").read_text().split())
+
+
+def test_a_step_is_told_to_stop_when_its_runner_is_killed(tmp_path: Path) -> None:
+    process = running_step(tmp_path)
+    process.kill()
+    process.wait()
+    step, child = (int(pid) for pid in (tmp_path / "pids").read_text().split())
+    wait_until(lambda: not is_alive(step), lambda: "the step still runs", 60)
+    assert (tmp_path / "saved").exists()
+    os.kill(child, signal.SIGKILL)
