@@ -5,7 +5,6 @@ chunks that the store lacks and uploads each when it is done; ranks never wait f
 the one that `diffusers.StableDiffusionPipeline` draws with `torch.Generator("cpu").manual_seed(image_seed)`.
 """
 
-import contextlib
 import logging
 import os
 import signal
@@ -18,11 +17,12 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 import torch
 
-from radiffuse.config import SampleSettings, precision_on
+from radiffuse.config import SampleSettings
 from radiffuse.data.sample_shards import Sample, write_samples
 from radiffuse.errors import ConfigError, DataError, Preempted
 from radiffuse.local_files import scratch_folder
 from radiffuse.models import Models, encode_prompts, load_models
+from radiffuse.precision import autocast
 from radiffuse.rank import run_rank
 from radiffuse.sample_plan import (
     SamplePlan,
@@ -93,7 +93,7 @@ def load_sampler(model_path: Path, settings: SampleSettings) -> Sampler:
     noise_scheduler.set_timesteps(settings.num_inference_steps)
     prompts = [item.prompt for item in settings.prompts]
     _warn_of_truncation(models, prompts)
-    with torch.no_grad(), _autocast(settings, device):
+    with torch.no_grad(), autocast(device.type, settings.precision):
         encoder_hidden_states = encode_prompts(models, [*prompts, ""]).float()
     return Sampler(models, noise_scheduler, encoder_hidden_states, settings, device)
 
@@ -133,7 +133,7 @@ def denoise(sampler: Sampler, sample_ids: Sequence[int], on_step: Callable[[], N
     latents: torch.Tensor = initial_noise(sampler, sample_ids) * noise_scheduler.init_noise_sigma
     for timestep in noise_scheduler.timesteps:
         doubled = torch.cat([latents, latents]) if is_guided else latents
-        with _autocast(settings, sampler.device):
+        with autocast(sampler.device.type, settings.precision):
             model_pred = unet(doubled, timestep, encoder_hidden_states=hidden).sample
         model_pred = model_pred.float()
         if is_guided:
@@ -171,11 +171,6 @@ def _device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")
-
-
-def _autocast(settings: SampleSettings, device: torch.device) -> contextlib.AbstractContextManager[None]:
-    precision = precision_on(device.type, settings.precision)
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def _warn_of_truncation(models: Models, prompts: Sequence[str]) -> None:

@@ -24,7 +24,7 @@ from prometheus_client import CollectorRegistry
 from torch import Tensor, nn
 
 from radiffuse.checkpoint import Checkpoints, Trained, discard, read_state
-from radiffuse.config import TrainSettings, precision_on
+from radiffuse.config import TrainSettings
 from radiffuse.data.batches import Batch, batch_loader
 from radiffuse.data.prefetch import prefetch
 from radiffuse.diffusion import seed_torch
@@ -44,6 +44,7 @@ from radiffuse.methods import METHODS, LossFunction
 from radiffuse.metrics import StoreMetrics, TrainingMetrics
 from radiffuse.models import Models, load_models
 from radiffuse.optimization import Ema, learning_rate, make_optimizer, set_learning_rate
+from radiffuse.precision import precision_on
 from radiffuse.progress import Progress
 from radiffuse.rank import run_rank
 from radiffuse.train_plan import BatchPlan, TrainPlan, plan_batches

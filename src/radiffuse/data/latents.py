@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from radiffuse.config import EncodeSettings
+from radiffuse.config import EncodeSettings, InferencePrecision
 from radiffuse.data.prefetch import prefetch
 from radiffuse.errors import DataError, ObjectNotFoundError
 from radiffuse.local_files import scratch_folder
@@ -248,14 +248,18 @@ class _Encoder:
         return stored
 
 
-def encode_images(vae: "AutoencoderKL", images: np.ndarray, precision: str) -> tuple[np.ndarray, np.ndarray]:
+def encode_images(
+    vae: "AutoencoderKL", images: np.ndarray, precision: InferencePrecision
+) -> tuple[np.ndarray, np.ndarray]:
     """Posterior mean and std, (B, C, h, w) float16, of grey images (B, H, W) uint8.
 
     Raises DataError when one is not finite or overflows float16.
     """
     import torch
 
-    with torch.inference_mode(), torch.autocast(vae.device.type, torch.bfloat16, enabled=precision == "bf16"):
+    from radiffuse.precision import autocast
+
+    with torch.inference_mode(), autocast(vae.device.type, precision):
         posterior = vae.encode(torch.from_numpy(to_pixel_values(images)).to(vae.device)).latent_dist
     mean, std = (moment.float().cpu().numpy().astype(np.float16) for moment in (posterior.mean, posterior.std))
     if not (np.isfinite(mean).all() and np.isfinite(std).all()):
