@@ -30,7 +30,7 @@ EXPECTED_SECONDS = {
     "sample before": 27,
     "train": 270,
     "sample after": 60,
-    "evaluate": 24,
+    "evaluate": 30,
     "finish": 1,
 }
 """Wall seconds per step, in their order, as measured with the preset `demo` on two cores; the time left follows."""
