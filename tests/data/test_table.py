@@ -49,8 +49,10 @@ def test_a_gzip_table_is_read_as_it_is(tmp_path):
         (b"name,value\na,1\nb\n", "t.csv line 3 has 1 columns, the header has 2"),
         (b"name,value\na,1\nb,many\n", "t.csv line 3: value is not a number"),
         (b"name,value\na,1\n\xff,1\n", "t.csv line 3: name is not UTF-8 text"),
+        (b"name,value\n\n\na,1\n\nb\n", "t.csv line 6 has 1 columns, the header has 2"),
+        (b'name,value\r\n\r\n"a\r\nc",1\r\n\r\nb,many\r\n', "t.csv line 6: value is not a number"),
     ],
-    ids=["missing-column", "empty", "no-rows", "ragged", "not-a-number", "not-utf8"],
+    ids=["missing-column", "empty", "no-rows", "ragged", "not-a-number", "not-utf8", "blanks-ragged", "blanks-number"],
 )
 def test_what_is_wrong_is_said_with_its_line_and_without_its_value(tmp_path, data, message):
     with pytest.raises(DataError, match=message) as caught:
@@ -101,6 +103,7 @@ def test_a_label_of_another_value_is_refused(tmp_path):
 
 @pytest.mark.parametrize("path", ["../other/a.jpg", "a/../../b.jpg", "/etc/passwd", "a\\..\\b.jpg", "..", "a/.."])
 def test_a_path_outside_the_folder_is_refused(tmp_path, path):
+    (tmp_path / "t.csv").write_text(f"path\na/b..jpg\n{path}\n")
     with pytest.raises(DataError, match=r"t.csv line 3: the image's path leads outside") as caught:
         refuse_paths_outside(tmp_path / "t.csv", pa.chunked_array([["a/b..jpg", path]]))
     assert path not in str(caught.value).replace(str(tmp_path), "")
@@ -117,6 +120,7 @@ def test_blank_values_of_duplicates_are_equal(tmp_path):
 
 
 def test_rows_of_one_key_that_differ_are_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("name,value\na,1\n\nb,2\n\na,3\n")
     table = pa.table({"name": ["a", "b", "a"], "value": [1, 2, 3]})
-    with pytest.raises(DataError, match=r"t.csv line 4 contradicts line 2, which has the same name"):
+    with pytest.raises(DataError, match=r"t.csv line 6 contradicts line 2, which has the same name"):
         find_duplicates(tmp_path / "t.csv", table, "name")

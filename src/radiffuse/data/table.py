@@ -1,7 +1,10 @@
 """Reading published CSV tables: plain or gzip, with a BOM or CRLF. Errors name table and line, never a value."""
 
+import csv
 import gzip
+import io
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +59,9 @@ def read_labels(path: Path, keys: Mapping[str, pa.DataType], labels: Iterable[st
 
 def refuse_rows(path: Path, mask: Any, rule: str) -> None:
     """Raise DataError that names the first line where the mask is true, how many there are, and the rule they break."""
-    lines = np.flatnonzero(to_numpy(mask))
-    if len(lines):
-        # The header is line 1, as an editor or a spreadsheet counts.
-        raise DataError(f"{path} line {lines[0] + 2}: {rule} ({len(lines)} such rows)")
+    rows = np.flatnonzero(to_numpy(mask))
+    if len(rows):
+        raise DataError(f"{path} line {_line_of(path, int(rows[0]))}: {rule} ({len(rows)} such rows)")
 
 
 def refuse_paths_outside(path: Path, column: Any) -> None:
@@ -81,7 +83,8 @@ def find_duplicates(path: Path, table: pa.Table, key: str) -> npt.NDArray[np.boo
     earlier = first[inverse[rows]]
     for row, original in zip(rows.tolist(), earlier.tolist(), strict=True):
         if table.slice(row, 1) != table.slice(original, 1):
-            raise DataError(f"{path} line {row + 2} contradicts line {original + 2}, which has the same {key}")
+            line, first_line = _line_of(path, row), _line_of(path, original)
+            raise DataError(f"{path} line {line} contradicts line {first_line}, which has the same {key}")
     return is_duplicate
 
 
@@ -90,9 +93,20 @@ def to_numpy(mask: Any) -> npt.NDArray[np.bool_]:
     return np.asarray(pc.fill_null(mask, False).to_numpy(zero_copy_only=False), dtype=bool)
 
 
+def _line_of(path: Path, row: int) -> int:
+    """Where a row ends, as an editor counts: the header is line 1, and a blank line counts though it is no row."""
+    with io.TextIOWrapper(_open(path), encoding="utf-8", errors="replace", newline="") as file:
+        lines = csv.reader(file)
+        next(islice(filter(None, lines), row + 1, None))
+        return lines.line_num
+
+
+def _open(path: Path) -> gzip.GzipFile | io.BufferedReader:
+    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+
+
 def _describe_missing_columns(path: Path, columns: Mapping[str, pa.DataType]) -> str:
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rb") as file:
+    with _open(path) as file:
         header = file.readline(_HEADER_BYTES).removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").strip()
     found = [name.strip('"') for name in header.split(",")]
     missing = [name for name in columns if name not in found]
@@ -123,11 +137,12 @@ def _explain(path: Path, columns: Mapping[str, pa.DataType]) -> str:
         return f"{path} is not a complete CSV file (gzip if its name ends in .gz); fetch it again"
     if bad_rows:
         row = bad_rows[0]
-        return f"{path} line {row.number} has {row.actual_columns} columns, the header has {row.expected_columns}"
+        line = _line_of(path, row.number - 2)  # Arrow counts the header, and no blank lines
+        return f"{path} line {line} has {row.actual_columns} columns, the header has {row.expected_columns}"
     for name, kind in columns.items():
         for number, value in enumerate(table.column(name).to_pylist()):
             if not _converts(value, kind):
-                return f"{path} line {number + 2}: {name} is not {_describe_type(kind)}"
+                return f"{path} line {_line_of(path, number)}: {name} is not {_describe_type(kind)}"
     return f"{path} cannot be read as CSV"
 
 
