@@ -5,6 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from radiffuse import __version__
+from radiffuse import code_version as code_version_module
 from radiffuse.code_version import code_version
 from radiffuse.errors import DataError, StorageError
 from radiffuse.manifest import Manifest, StoredObject, digest_of, load_manifest
@@ -59,6 +60,18 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path) -> None:
 
 def test_a_checkout_tells_its_commit_and_whether_files_differ() -> None:
     assert re.fullmatch(re.escape(__version__) + r"\+g[0-9a-f]{12}(\.dirty)?", code_version())
+
+
+@pytest.mark.parametrize(
+    ("revision", "suffix"),
+    [("0123456789abcdef" + 24 * "0", "+g0123456789ab"), ("0123456789ab-dirty", "+g0123456789ab.dirty"), ("", "")],
+)
+def test_an_image_tells_the_commit_that_it_was_built_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, revision: str, suffix: str
+) -> None:
+    monkeypatch.setattr(code_version_module, "_ROOT", tmp_path)
+    monkeypatch.setenv(code_version_module.REVISION_VARIABLE, revision)
+    assert code_version.__wrapped__() == __version__ + suffix
 
 
 def test_an_object_is_found_by_name() -> None:

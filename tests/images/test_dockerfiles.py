@@ -11,6 +11,7 @@ import pytest
 from components.image import PIPELINE_IMAGE, TRAIN_IMAGE
 from images.recipe import NAMES, SOURCES
 from pipelines.placement import USER
+from radiffuse.code_version import REVISION_VARIABLE
 from tests.images.dockerfiles import PATHS, ROOT, extras, instructions, last_stage
 
 both = pytest.mark.parametrize("name", NAMES)
@@ -48,6 +49,12 @@ def test_labels_say_what_it_is_and_where_it_comes_from(name: str) -> None:
     assert sorted(labels) == given
     assert labels["title"] == f"radiffuse-{name}"
     assert labels["licenses"] == "Apache-2.0"
+
+
+@both
+def test_the_commit_of_the_label_is_also_what_the_code_says_it_is(name: str) -> None:
+    environment = dict(re.findall(r"(\w+)=(\S+)", last_stage(name)["ENV"]))
+    assert environment[REVISION_VARIABLE] == "${REVISION}"
 
 
 def test_components_name_the_images_by_their_titles() -> None:
