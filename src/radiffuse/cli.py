@@ -281,7 +281,7 @@ def sample(
 
 
 @app.command(
-    epilog="Example: radiffuse evaluate --dataset d.json --before b.json --after a.json -c demo --out report.json"
+    epilog="Example: radiffuse evaluate --dataset d.json --before b.json --after a.json -c demo --out judged.json"
 )
 def evaluate(
     dataset: Annotated[Path, typer.Option(help="Manifest of the dataset the model was adapted to.")],
