@@ -1,5 +1,6 @@
 """Published tables as they come: marks, line ends and quotes; and what is said of a table that is not as published."""
 
+import bz2
 import gzip
 
 import pyarrow as pa
@@ -59,6 +60,25 @@ def test_what_is_wrong_is_said_with_its_line_and_without_its_value(tmp_path, dat
         read(tmp_path, data)
     assert "many" not in str(caught.value)
     assert caught.value.__cause__ is None  # Arrow's message quotes the row
+
+
+@pytest.mark.parametrize("rows", [3, 40_000, 400_000])
+def test_a_quote_that_never_closes_is_an_error_without_a_row_in_it(tmp_path, rows):
+    data = b'name,value\na,1\n"patient,2\n' + rows * b"c,3\n"
+    with pytest.raises(DataError, match=r"t.csv line 3 has 1 columns, the header has 2$") as caught:
+        read(tmp_path, data)
+    assert caught.value.__context__ is None
+
+
+def test_line_ends_within_quotes_stay_wherever_a_block_of_the_file_ends(tmp_path):
+    value = 100 * "line\n"
+    rows = [f'"{value}",{number}\n' for number in range(5000)]
+    assert read(tmp_path, ("name,value\n" + "".join(rows)).encode())["name"] == 5000 * [value]
+
+
+def test_a_table_that_arrow_unpacks_is_unpacked_for_its_errors_too(tmp_path):
+    with pytest.raises(DataError, match=r"t.csv.bz2 line 4: value is not a number"):
+        read(tmp_path, bz2.compress(b"\xef\xbb\xbf\nname,value\na,1\nb,many\n"), "t.csv.bz2")
 
 
 def test_a_missing_column_of_a_gzip_table_is_named(tmp_path):

@@ -1,10 +1,8 @@
 """Reading published CSV tables: plain or gzip, with a BOM or CRLF. Errors name table and line, never a value."""
 
 import csv
-import gzip
 import io
 from collections.abc import Iterable, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,11 @@ from radiffuse.errors import DataError
 
 _BLANKS = ["", "NaN", "nan"]
 # Published headers have a few hundred bytes; the first line of what is no table may have any number.
-_HEADER_BYTES = 65536
+_HEADER_CHARACTERS = 65536
+# Values may hold line ends: otherwise Arrow drops what follows a quote that never closes, where the table is long.
+_PARSING = pacsv.ParseOptions(newlines_in_values=True)
+# Such a quote makes one field of all that follows.
+csv.field_size_limit(2**31 - 1)
 
 
 def read_table(path: Path, columns: Mapping[str, pa.DataType]) -> pa.Table:
@@ -29,8 +31,9 @@ def read_table(path: Path, columns: Mapping[str, pa.DataType]) -> pa.Table:
     options = pacsv.ConvertOptions(
         include_columns=list(columns), column_types=dict(columns), null_values=_BLANKS, strings_can_be_null=False
     )
+    table = None
     try:
-        table = pacsv.read_csv(str(path), convert_options=options)
+        table = pacsv.read_csv(str(path), parse_options=_PARSING, convert_options=options)
     except FileNotFoundError as error:
         raise DataError(f"no table at {path}") from error
     except PermissionError:
@@ -38,8 +41,9 @@ def read_table(path: Path, columns: Mapping[str, pa.DataType]) -> pa.Table:
     except pa.ArrowKeyError:
         raise DataError(_describe_missing_columns(path, columns)) from None
     except (pa.ArrowInvalid, OSError):
-        # Arrow quotes the row it failed on, and a row names a patient: the cause is left out of the chain.
-        raise DataError(_explain(path, columns)) from None
+        pass  # Arrow quotes the row it failed on, and a row names a patient: nothing of it may enter a chain of causes
+    if table is None:
+        raise DataError(_explain(path, columns))
     if table.num_rows == 0:
         raise DataError(f"{path} has a header and no rows")
     return table
@@ -94,20 +98,25 @@ def to_numpy(mask: Any) -> npt.NDArray[np.bool_]:
 
 
 def _line_of(path: Path, row: int) -> int:
-    """Where a row ends, as an editor counts: the header is line 1, and a blank line counts though it is no row."""
-    with io.TextIOWrapper(_open(path), encoding="utf-8", errors="replace", newline="") as file:
-        lines = csv.reader(file)
-        next(islice(filter(None, lines), row + 1, None))
-        return lines.line_num
+    """Where a row begins, as an editor counts: the header is line 1, and a blank line counts though it is no row."""
+    begin, rows = 1, -1
+    with _open(path) as file:
+        reader = csv.reader(file)
+        for record in reader:
+            if record and rows == row:
+                break
+            begin, rows = reader.line_num + 1, rows + bool(record)
+    return begin
 
 
-def _open(path: Path) -> gzip.GzipFile | io.BufferedReader:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+def _open(path: Path) -> io.TextIOWrapper:
+    """The table's text, unpacked where Arrow would unpack it."""
+    return io.TextIOWrapper(pa.input_stream(str(path)), encoding="utf-8-sig", errors="replace", newline="")
 
 
 def _describe_missing_columns(path: Path, columns: Mapping[str, pa.DataType]) -> str:
     with _open(path) as file:
-        header = file.readline(_HEADER_BYTES).removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").strip()
+        header = file.readline(_HEADER_CHARACTERS).strip()
     found = [name.strip('"') for name in header.split(",")]
     missing = [name for name in columns if name not in found]
     text = f"{path} has no column {', '.join(map(repr, missing))}"
@@ -130,7 +139,7 @@ def _explain(path: Path, columns: Mapping[str, pa.DataType]) -> str:
         table = pacsv.read_csv(
             str(path),
             read_options=pacsv.ReadOptions(use_threads=False),
-            parse_options=pacsv.ParseOptions(invalid_row_handler=note),
+            parse_options=pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
             convert_options=options,
         )
     except (pa.ArrowInvalid, OSError):
