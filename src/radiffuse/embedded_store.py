@@ -24,6 +24,7 @@ from types import FrameType
 from typing import IO, Self
 
 from radiffuse.errors import ConfigError, StorageError
+from radiffuse.sigterm import stop_signals
 from radiffuse.storage import Store
 from radiffuse.store_settings import StoreSettings
 
@@ -237,13 +238,13 @@ class EmbeddedStore:
 
 
 def serve_until_interrupted(directory: Path, port: int = 0) -> None:
-    """Serve until SIGINT or SIGTERM; raises StorageError when the server ends by itself."""
+    """Serve until SIGINT or a stop signal; raises StorageError when the server ends by itself."""
     stopped = threading.Event()
 
     def _stop(_number: int, _frame: FrameType | None) -> None:
         stopped.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *stop_signals()):
         signal.signal(number, _stop)
     with EmbeddedStore(directory, port) as store:
         logger.info('to use it: "set -a; . %s/credentials.env"', directory)

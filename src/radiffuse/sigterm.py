@@ -18,9 +18,14 @@ def stop_signals() -> list[signal.Signals]:
 
 @contextlib.contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """Turn the stop signals into SystemExit with 143 and 129; handlers set within go first. Main thread only."""
+    """Turn the first stop signal into SystemExit with 143 or 129; handlers set within go first. Main thread only.
+
+    Further ones are not heeded, so that what was begun ends in order: a terminal that closes sends SIGHUP twice.
+    """
 
     def _exit(number: int, _frame: FrameType | None) -> NoReturn:
+        for other in previous:
+            signal.signal(other, _pass)
         raise SystemExit(128 + number)
 
     previous = {number: signal.signal(number, _exit) for number in stop_signals()}
@@ -29,3 +34,7 @@ def exit_on_sigterm() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _pass(_number: int, _frame: FrameType | None) -> None:
+    """Unlike SIG_IGN this is not handed down to processes that are started now."""

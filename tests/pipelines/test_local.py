@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,7 @@ def running_step(tmp_path: Path) -> subprocess.Popen[bytes]:
     step = (
         "import os, signal, subprocess, sys, time\n"
         "from pathlib import Path\n"
-        "def save(*_): Path('saved').touch(); sys.exit(143)\n"
+        "def save(*_): time.sleep(1); Path('saved').touch(); sys.exit(143)\n"
         "signal.signal(signal.SIGTERM, save)\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
         "Path('pids.part').write_text(f'{os.getpid()} {child.pid}'); os.rename('pids.part', 'pids')\n"
@@ -133,6 +134,16 @@ def test_a_signal_stops_the_running_step_in_order_and_leaves_no_orphan(
     assert process.wait(120) == code
     assert (tmp_path / "saved").exists()
     assert not any(is_alive(int(pid)) for pid in (tmp_path / "pids").read_text().split())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_does_not_cut_short_what_the_first_began(tmp_path: Path, number: signal.Signals) -> None:
+    process = running_step(tmp_path)
+    process.send_signal(number)
+    time.sleep(0.2)  # two at once are one to the kernel
+    process.send_signal(number)
+    assert process.wait(120) == 128 + number
+    assert (tmp_path / "saved").exists()
 
 
 def test_a_step_is_told_to_stop_when_its_runner_is_killed(tmp_path: Path) -> None:
