@@ -142,7 +142,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FORMAT:FOLDER",
         help="oci: a folder per image (default, in out/images); oci-archive: a file per image",
     )
-    parser.add_argument("--revision", default=_revision(), help="for the label; default: of this checkout")
+    parser.add_argument(
+        "--revision",
+        default=_revision(),
+        help="the commit, for the label and for what the image makes; default: of this checkout",
+    )
     parser.add_argument("--source", default="", help="for the label: where the code is published")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser

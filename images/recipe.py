@@ -24,7 +24,7 @@ REGISTRY = "radiffuse.test"
 
 @dataclass(frozen=True)
 class Origin:
-    """What an image's labels say of where it comes from; empty where nobody said."""
+    """Where an image comes from, for its labels and for what it makes; empty where nobody said."""
 
     revision: str = ""
     source: str = ""

@@ -19,7 +19,7 @@ _GIT_SECONDS = 10
 def code_version() -> str:
     """Such as 0.1.0+g0123456789ab, with .dirty where files differ from that commit; elsewhere the version alone."""
     revision = _describe_checkout() if (_ROOT / ".git").exists() else os.environ.get(REVISION_VARIABLE, "")
-    if (found := re.fullmatch(r"([0-9a-f]{12})[0-9a-f]*(-dirty)?", revision)) is None:
+    if (found := re.fullmatch(r"([0-9a-f]{7,12})[0-9a-f]*(-dirty)?", revision)) is None:
         return __version__
     return f"{__version__}+g{found[1]}{'.dirty' if found[2] else ''}"
 

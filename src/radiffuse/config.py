@@ -32,7 +32,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 Precision = Literal["fp32", "bf16"]
 InferencePrecision = Precision | Literal["fastest"]
-"""fastest: bf16 where the device multiplies matrices in it (GPUs, CPUs with AMX), fp32 elsewhere."""
+"""fastest: bf16 where the device has units for it (GPUs from Ampere on, CPUs with AMX), fp32 elsewhere."""
 
 MAX_SEED = 2**63 - 1
 """What torch, numpy and JSON readers take alike."""
@@ -105,7 +105,8 @@ class EncodeSettings(Settings):
 
     batch_size: int = Field(16, ge=1, description="Images per VAE forward pass.")
     precision: InferencePrecision = Field(
-        "fp32", description="Of the VAE while it encodes. fastest: bf16 on GPUs and on CPUs with AMX, else fp32."
+        "fp32",
+        description="Of the VAE while it encodes. fastest: bf16 on GPUs from Ampere on and CPUs with AMX, else fp32.",
     )
 
 
@@ -171,8 +172,8 @@ class SampleSettings(Settings):
     batch_size: int = Field(8, ge=1, description="Images per U-Net call, before guidance doubles it.")
     precision: InferencePrecision | None = Field(
         None,
-        description="Of the text encoder and the U-Net. fastest: bf16 on GPUs and on CPUs with AMX, else fp32."
-        " None: bf16 on GPUs, fp32 on CPUs.",
+        description="Of the text encoder and the U-Net. None: bf16 on GPUs, fp32 on CPUs."
+        " fastest: bf16 on GPUs from Ampere on and CPUs with AMX, else fp32.",
     )
     nproc_per_node: int = Field(1, ge=1, description="Processes that share the prompts, one per GPU.")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="With the sample's number it alone decides an image's noise.")

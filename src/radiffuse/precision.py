@@ -10,7 +10,7 @@ def precision_on(device: str, chosen: InferencePrecision | None) -> Precision:
     if chosen is None:
         return "bf16" if device == "cuda" else "fp32"
     if chosen == "fastest":
-        return "bf16" if device == "cuda" or _cpu_multiplies_in_bf16() else "fp32"
+        return "bf16" if _multiplies_in_bf16(device) else "fp32"
     return chosen
 
 
@@ -19,10 +19,11 @@ def autocast(device: str, chosen: InferencePrecision | None) -> torch.autocast:
     return torch.autocast(device, torch.bfloat16, enabled=precision_on(device, chosen) == "bf16")
 
 
-def _cpu_multiplies_in_bf16() -> bool:
-    """Whether it has units for it (AMX), which draw in two thirds of the time of fp32.
+def _multiplies_in_bf16(device: str) -> bool:
+    """Whether the device has units for it: GPUs from Ampere on, CPUs with AMX.
 
-    With AVX512-BF16 alone it takes longer than fp32, with plain AVX512 three times and without that 19 times as long:
-    our own trials with the demo's U-Net, oneDNN held to each of these.
+    Without them bf16 is the slower one: `benchmarks/precision.py`, which has the figures.
     """
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu.get_capabilities().get("amx_bf16", False))

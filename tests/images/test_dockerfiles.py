@@ -55,6 +55,9 @@ def test_labels_say_what_it_is_and_where_it_comes_from(name: str) -> None:
 def test_the_commit_of_the_label_is_also_what_the_code_says_it_is(name: str) -> None:
     environment = dict(re.findall(r"(\w+)=(\S+)", last_stage(name)["ENV"]))
     assert environment[REVISION_VARIABLE] == "${REVISION}"
+    words = [(word, arguments) if word == "ARG" else word for word, arguments in instructions(name)]
+    last_from = len(words) - words[::-1].index("FROM")
+    assert ("ARG", 'REVISION=""') in words[last_from : words.index("ENV", last_from)], "it would be empty"
 
 
 def test_components_name_the_images_by_their_titles() -> None:

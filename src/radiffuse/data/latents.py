@@ -130,7 +130,10 @@ def open_latents(folder: Path) -> LatentDataset:
 
 
 def latents_digest(dataset: Manifest, model: Manifest, settings: EncodeSettings) -> str:
-    """Address of a dataset's latents: they depend on the images, the VAE's files and the precision, nothing else."""
+    """Address of a dataset's latents: they depend on the images, the VAE's files and the precision asked for.
+
+    With "fastest" rounding depends on the processor too, and the first one to encode decides.
+    """
     vae = {stored.name: stored.sha256 for stored in model.objects if stored.name.startswith("vae/")}
     return digest_of(dataset=dataset.digest, vae=vae, precision=settings.precision, format=FORMAT)
 
