@@ -87,7 +87,8 @@ def test_a_port_that_is_taken_is_named(embedded_store: EmbeddedStore, tmp_path: 
 
 def test_a_server_that_does_not_come_up_is_reported_with_its_last_words(tmp_path: Path) -> None:
     (tmp_path / "filerldb2").write_text("not a folder")
-    with pytest.raises(StorageError, match=r"the embedded store ended at its start; .*weed.log ends with: .*filerldb2"):
+    (tmp_path / "weed.log").write_text("F1128 22:35:21 main.go:1 what an earlier start said\n")
+    with pytest.raises(StorageError, match=r"the embedded store ended at its start; .*weed.log says: F.*filerldb2"):
         EmbeddedStore(tmp_path).__enter__()
 
 

@@ -83,6 +83,7 @@ class EmbeddedStore:
         self._lock: IO[bytes] | None = None
         self._settings: StoreSettings | None = None
         self._ports: dict[str, int] = {}
+        self._log_start = 0
 
     @property
     def settings(self) -> StoreSettings:
@@ -213,6 +214,7 @@ class EmbeddedStore:
         # The log tells the access key, though never the secret one.
         log_file = os.open(self._directory / "weed.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with open(log_file, "ab") as log:
+            self._log_start = log.tell()
             return subprocess.Popen(
                 ["/bin/sh", "-c", supervised(), "sh", *command, *OPTIONS, *port_options, *grpc_options],
                 stdin=subprocess.PIPE,
@@ -232,9 +234,13 @@ class EmbeddedStore:
                 raise StorageError(f"the embedded store was not ready in {READY_SECONDS:g} s; {self._last_words()}")
 
     def _last_words(self) -> str:
+        """Its last fatal error, else its last error, else its last line: parts that still run have more to say."""
         path = self._directory / "weed.log"
-        lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return f"{path} ends with: {lines[-1] if lines else 'nothing'}"
+        lines = path.read_bytes()[self._log_start :].decode("utf-8", "replace").strip().splitlines()
+        found = next(
+            (line for letter in ("F", "E", "") for line in reversed(lines) if line.startswith(letter)), "nothing"
+        )
+        return f"{path} says: {found}"
 
 
 def serve_until_interrupted(directory: Path, port: int = 0) -> None:
