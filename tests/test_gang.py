@@ -81,9 +81,9 @@ def test_the_failure_of_one_node_is_told_to_all_others_at_once() -> None:
             members[1].gang.conclude, record_of(TrainingError("rank 1 was killed")), lambda cause: Verdict(cause, 0)
         )
         assert told.wait(20)
-        conclude_all([members[0], members[2]], [RuntimeError("echo")] * 2)
+        wait_until(lambda: bool(members[0].troubles), lambda: "node 0 was not told", 20)  # it tells the others first
+        conclude_all([members[0], members[2]], [RuntimeError("echo")] * 2)  # who concludes is told no more
         verdict = failing.result()
-    wait_until(lambda: bool(members[0].troubles), lambda: "not told", 30)  # by a thread that may come later
     assert members[0].troubles == ["rank 1 was killed"]
     assert verdict.cause is not None
     assert verdict.cause["message"] == "rank 1 was killed"
