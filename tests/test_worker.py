@@ -264,6 +264,8 @@ def test_a_gang_killed_and_preempted_goes_on_and_ends_like_an_uninterrupted_run(
 
 def check_metrics_while_running(gang: Gang, plan: TrainPlan) -> None:
     """Node 0 speaks for the run; each node for itself and its ranks."""
+    # A checkpoint is in the store a moment before it is counted.
+    wait_until(lambda: "radiffuse_checkpoint_size_bytes" in gang.pods[0].metrics(), lambda: "none is counted", 60)
     first, second = (pod.metrics() for pod in gang.pods)
     assert first["radiffuse_train_global_step"] >= 2
     assert first["radiffuse_train_loss"] > 0
